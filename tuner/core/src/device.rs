@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A tunable backing device (bdi): who it is, across renumbering and reboots, and what it shares with others.
+
+use crate::units::Kib;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Name of a bdi as in `/sys/class/bdi/`: `259:0`, `btrfs-1`, `0:45`. Unique while the device lives, reused afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BdiName(pub String);
+
+impl fmt::Display for BdiName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What kind of thing stands behind a bdi.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    Disk,
+    Loop,
+    DeviceMapper,
+    Md,
+    Btrfs,
+    Nfs,
+    Fuse,
+    Other,
+}
+
+/// Queue limits that make the kernel recompute `read_ahead_kb` when they change (`blk_apply_bdi_limits`, `block/blk-settings.c`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueLimits {
+    pub max_sectors_kb: u32,
+    pub optimal_io_bytes: u64,
+    pub rotational: bool,
+}
+
+/// One tunable device, as found at start or by hot-plug.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub bdi: BdiName,
+    /// The name people know: `nvme0n1`, `dm-3`, `btrfs on /srv`, `nas:/export on /mnt`.
+    pub label: String,
+    pub kind: DeviceKind,
+    /// Identity that survives renumbering: `wwid:…`, `dm-uuid:…`, `md-uuid:…`, `fs-uuid:…`, `loop:BACKING:DEV:INO`, `nfs:SERVER:PATH`,
+    /// else `path:SYSFS-PATH`.
+    pub identity: String,
+    /// The physical disks underneath (whole-disk names): devices that share one must not be on trial at the same time.
+    pub disks: Vec<String>,
+    /// `read_ahead_kb` when keepahead first saw the device.
+    pub original: Kib,
+    pub limits: QueueLimits,
+}

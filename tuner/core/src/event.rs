@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What goes into [`step`](crate::step) and what comes out: the only words that the pure stages and the outer world exchange.
+//! All of them serialise, because the journal keeps them and `replay` feeds them back.
+
+use crate::device::{BdiName, Device, QueueLimits};
+use crate::sample::Sample;
+use crate::units::{Kib, Nanos};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One thing that happened in the outer world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
+pub enum Input {
+    /// A device is there: at start, or plugged in.
+    Appeared { now: Nanos, device: Device },
+    /// A device is gone; nothing can be restored on it.
+    Gone { now: Nanos, bdi: BdiName },
+    /// Time passed; what every device's sensor and knob say now.
+    Tick(Tick),
+    /// An [`Action::Set`] was carried out.
+    Applied { now: Nanos, applied: Applied },
+    /// An [`Action::Set`] could not be carried out.
+    Failed { now: Nanos, bdi: BdiName, wanted: Kib, error: String },
+    /// A person asks keepahead to tune a device again after hands-off.
+    TakeBack { now: Nanos, bdi: BdiName },
+    /// The agent is about to leave: end what runs, start nothing. The agent restores the originals itself.
+    Stop { now: Nanos },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tick {
+    pub now: Nanos,
+    pub machine: Machine,
+    /// Devices that have something to say: those whose counters or knob were read for this tick.
+    pub devices: Vec<DeviceTick>,
+}
+
+/// The state of the whole machine at a tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// `MemAvailable`, bytes.
+    pub memory_available: u64,
+    /// PSI memory `some avg10`, percent; `None` where the kernel has no PSI.
+    pub memory_pressure: Option<f64>,
+    /// `workingset_refault_file` of `/proc/vmstat`, cumulative pages.
+    pub refaults: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceTick {
+    pub bdi: BdiName,
+    /// `read_ahead_kb` as read for this tick; `None` where it could not be read.
+    pub knob: Option<Kib>,
+    pub limits: QueueLimits,
+    /// The last user-space writer of the knob other than keepahead since the previous tick, where the kernel told.
+    pub writer: Option<Writer>,
+    pub sample: Sample,
+}
+
+/// Who wrote a knob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    pub pid: u32,
+    pub comm: String,
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.comm, self.pid)
+    }
+}
+
+/// What an actuator did for one [`Action::Set`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub bdi: BdiName,
+    pub old: Kib,
+    pub wanted: Kib,
+    /// What the kernel made of it.
+    pub read_back: Kib,
+    pub files: OpenFiles,
+}
+
+/// How far a change reached files that were already open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFiles {
+    /// Open files of this bdi that now carry the new value.
+    pub current: u32,
+    /// Of those, refreshed by keepahead for this change.
+    pub refreshed: u32,
+    /// Left alone: the application advised them itself (`FMODE_RANDOM`, `FMODE_NOREUSE`, another `ra_pages`).
+    pub advised: u32,
+    /// Left alone by the allow and deny lists of the config.
+    pub denied: u32,
+    /// Still carry an old value: out of reach, refused, or over the bound of files a second.
+    pub stale: u32,
+}
+
+/// One thing to do. There is only one kind: a write, which the actuator carries out once, reads back and reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    Set { bdi: BdiName, from: Kib, to: Kib, why: SetReason },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetReason {
+    /// A block of a trial, or the new value kept at its end.
+    Trial,
+    /// The old value comes back after a trial.
+    Revert,
+    /// A verified value was raised or overwritten by a recomputation of the kernel's queue limits.
+    Reapply,
+}
+
+/// What was seen or decided, and why: each becomes a line for people, a JSON line for machines and a row of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub at: Nanos,
+    pub bdi: BdiName,
+    pub label: String,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum What {
+    Appeared { original: Kib },
+    Gone,
+    /// The policy would change the value. In dry-run this is the last word.
+    Proposed { from: Kib, to: Kib, proposal: Proposal, evidence: Evidence },
+    /// Nothing is done, and why; recorded when the reason changes.
+    Held { reason: Hold },
+    TrialStarted { trial: u64, from: Kib, to: Kib, proposal: Proposal, evidence: Evidence },
+    BlockEnded { trial: u64, block: Block },
+    TrialEnded { trial: u64, from: Kib, to: Kib, verdict: Verdict },
+    /// The write was carried out; `read_back` differs from `wanted` where the kernel changed it.
+    Applied { applied: Applied },
+    Failed { wanted: Kib, error: String },
+    HandsOff { expected: Kib, found: Kib, writer: Option<Writer> },
+    /// The kernel recomputed the value because queue limits changed.
+    KernelRaised { expected: Kib, found: Kib, limits: QueueLimits },
+    TakenBack { value: Kib },
+}
+
+/// What a policy suggests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    pub read_ahead: Kib,
+    pub pattern: Pattern,
+    /// Expected stall per matched load, new over old (0.5: half the stall).
+    pub expected_stall_ratio: f64,
+    /// 0 to 1.
+    pub confidence: f64,
+    pub reason: String,
+}
+
+/// Access patterns that the policies tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pattern {
+    Idle,
+    /// Long runs: gains until the device's bandwidth-delay product is covered.
+    Sequential,
+    /// Short runs of read or faults at random places: wastes what is read beyond a run.
+    ShortRuns,
+    /// Random faults: every miss reads the whole window.
+    RandomMmap,
+    /// Random `pread`: the knob does nothing.
+    RandomRead,
+    Mixed,
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Pattern::Idle => "idle",
+            Pattern::Sequential => "sequential",
+            Pattern::ShortRuns => "short runs",
+            Pattern::RandomMmap => "random mmap",
+            Pattern::RandomRead => "random read",
+            Pattern::Mixed => "mixed",
+        })
+    }
+}
+
+/// The figures a decision stands on, over the window before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub seconds: f64,
+    pub demanded_mib_per_s: f64,
+    pub hit_ratio: Option<f64>,
+    pub accuracy: Option<f64>,
+    pub coverage: Option<f64>,
+    pub timeliness: Option<f64>,
+    pub waste_mib_per_s: f64,
+    /// Bytes read from the device per demanded byte that was not already cached.
+    pub amplification: Option<f64>,
+    pub stall_ms_per_mib: Option<f64>,
+    /// Share of the time that at least one task waited; above 1 with several tasks waiting at once.
+    pub stall_share: f64,
+    /// Mean run length, pages.
+    pub run_pages: f64,
+    pub mmap_share: f64,
+    /// Share of windows from files that still carry an old `ra_pages`.
+    pub stale_share: f64,
+}
+
+/// Why nothing is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "hold", rename_all = "snake_case")]
+pub enum Hold {
+    /// Too little was demanded to learn anything.
+    NoDemand,
+    /// The window is not full yet.
+    Gathering,
+    /// The sensor does not see enough for a trial.
+    Sensor { missing: String },
+    /// The policy has nothing better to offer.
+    Abstained { pattern: Pattern, reason: String },
+    /// All candidates around the present value were tried in this pattern.
+    Settled { pattern: Pattern },
+    CoolingDown { until: Nanos },
+    TrialsPerHour { limit: u32 },
+    /// A device on the same disk is on trial.
+    SharedDisk { with: BdiName },
+    MemoryPressure { some_avg10: f64, limit: f64 },
+    Refaults { per_s: f64, limit: f64 },
+    /// The candidate is outside the bounds after clamping.
+    Bounds { wanted: Kib, floor: Kib, ceiling: Kib },
+    HandsOff,
+    DryRun,
+}
+
+/// Which of the two values a block ran with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    Old,
+    New,
+}
+
+/// One measured block of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    pub arm: Arm,
+    pub read_ahead: Kib,
+    pub seconds: f64,
+    pub demanded_mib: f64,
+    pub hit_ratio: Option<f64>,
+    pub stall_ms_per_mib: Option<f64>,
+    pub device_mib: f64,
+    pub waste_mib: f64,
+}
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub outcome: Outcome,
+    pub reason: String,
+    pub pairs: u32,
+    pub confidence: f64,
+    /// Stall per matched load, new over old: estimate and the two one-sided bounds; `None` before two pairs.
+    pub stall_ratio: Option<Interval>,
+    /// Change of the hit ratio at matched load, points (0.05: from 0.90 to 0.95).
+    pub hit_change: Option<Interval>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    pub low: f64,
+    pub mean: f64,
+    pub high: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Shown to have improved cache hits: the new value stays.
+    Kept,
+    /// Not shown, or shown to be worse: the old value is back.
+    Reverted,
+    /// Clearly harmful in a block: ended early, the old value is back.
+    Aborted,
+    /// The comparison means nothing (the workload changed, the device left, somebody else wrote): the old value is back if it is ours.
+    Void,
+}

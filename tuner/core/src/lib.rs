@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! keepahead-core: everything between what a sensor read and what an actuator is told to do.
+//!
+//! Pure: no I/O, no clock, no threads. Time comes in with every input, so the agent, the simulator and `replay` run the very
+//! same [`step`](step::step), and equal inputs give equal actions and records.
+//!
+//! One way round: `sample` → `window` → `features` → `policy` → `guard` → (actuator) → `verdict` → `record`.
+
+pub mod device;
+pub mod event;
+pub mod sample;
+pub mod settings;
+pub mod units;

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the pure stages can be told: bounds, trials, guards. Defaults are the documented ones of `config/keepahead.toml`.
+
+use crate::units::{Kib, Nanos};
+use serde::{Deserialize, Serialize};
+
+/// Settings of the pure stages. All spans in nanoseconds; the agent's config speaks of ms and s.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// No value below this is ever written. At least 4 KiB: 0 makes every read a request of one page (135 times slower measured).
+    pub floor: Kib,
+    /// No value above this is ever written.
+    pub ceiling: Kib,
+    /// Largest factor between the present value and a candidate that is not proven by a trial.
+    pub max_step: u32,
+    /// Share of available memory that all active streams' windows together may take.
+    pub memory_share: f64,
+    /// Length of the sliding window that features are computed over, in slots of 1 s.
+    pub window_slots: u32,
+    /// Demanded pages a second below which a device counts as idle: no trial.
+    pub min_demand_pages_per_s: f64,
+    /// Share of the time that somebody waited for pages below which there is nothing to gain.
+    pub min_stall_share: f64,
+    pub trial: TrialSettings,
+    /// First cool-down after a trial that was not kept; doubles with each further one in the same pattern.
+    pub cool_down: Nanos,
+    pub cool_down_max: Nanos,
+    /// Trials a device may start in an hour.
+    pub trials_per_hour: u32,
+    /// Memory pressure (PSI `some avg10`, percent) above which nothing is raised or tried.
+    pub memory_pressure_max: f64,
+    /// File refaults a second above which no value is raised.
+    pub refaults_per_s_max: f64,
+}
+
+/// How a trial compares the candidate with the present value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialSettings {
+    /// One-sided confidence of the verdict, over all looks of the sequential test together.
+    pub confidence: f64,
+    /// Start of each block that is not measured: the windows of the other arm are still in flight.
+    pub washout: Nanos,
+    /// Shortest and longest measured part of a block.
+    pub block_min: Nanos,
+    pub block_max: Nanos,
+    /// Demanded pages (or 1/16 as many faults) that end a block once `block_min` is over.
+    pub block_pages: u64,
+    pub pairs_min: u32,
+    pub pairs_max: u32,
+    /// Stall per matched load, new over old, above which a block is clearly harmful.
+    pub harm_ratio: f64,
+    /// How much worse, at the stated confidence, stall may be and still count as "not worse" (ratio above 1).
+    pub stall_margin: f64,
+    /// How far, at the stated confidence, the hit ratio may fall and still count as "not worse" (points).
+    pub hit_margin: f64,
+    /// Smallest gain worth keeping: relative fall of stall.
+    pub min_gain: f64,
+    /// Speculative pages left unused, as a share of the device's reads, that a kept value may cause beyond the old value's.
+    pub waste_budget: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            floor: Kib(4),
+            ceiling: Kib(16384),
+            max_step: 4,
+            memory_share: 0.05,
+            window_slots: 5,
+            min_demand_pages_per_s: 25.0,
+            min_stall_share: 0.02,
+            trial: TrialSettings::default(),
+            cool_down: Nanos::from_secs(5),
+            cool_down_max: Nanos::from_secs(900),
+            trials_per_hour: 120,
+            memory_pressure_max: 20.0,
+            refaults_per_s_max: 50_000.0,
+        }
+    }
+}
+
+impl Default for TrialSettings {
+    fn default() -> TrialSettings {
+        TrialSettings {
+            confidence: 0.95,
+            washout: Nanos::from_millis(150),
+            block_min: Nanos::from_millis(350),
+            block_max: Nanos::from_millis(2000),
+            block_pages: 512,
+            pairs_min: 3,
+            pairs_max: 12,
+            harm_ratio: 2.0,
+            stall_margin: 1.05,
+            hit_margin: 0.05,
+            min_gain: 0.03,
+            waste_budget: 0.25,
+        }
+    }
+}
