@@ -1,1 +1,4 @@
-//! x
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! keepahead-policies: from features to a proposal. Policies predict; they never see the clock and never write.
+
+pub mod rules;

@@ -8,6 +8,15 @@
 
 pub mod device;
 pub mod event;
+pub mod features;
+pub mod guard;
+pub mod matched;
+pub mod policy;
 pub mod sample;
 pub mod settings;
+pub mod step;
+pub mod trial;
 pub mod units;
+pub mod verdict;
+pub mod watched;
+pub mod window;

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `Span` in, `Features` out: named ratios in a fixed order. Keeps no state.
+//!
+//! Features describe what the programs ask for (and so should not move with the knob), plus how well the present value serves
+//! them. None identifies a run: no time, inode, pid or offset.
+
+use crate::event::Evidence;
+use crate::sample::{Hist, ratio};
+use crate::units::{PAGE_BYTES, mib};
+use crate::window::Span;
+use serde::{Deserialize, Serialize};
+
+/// Raised whenever a feature is added, removed, reordered or changes its meaning.
+pub const VERSION: u32 = 1;
+
+/// Runs of at least 2^6 pages (256 KiB) count as long: from there on a window of the default size pays.
+const LONG_RUN_SLOT: usize = 6;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Features {
+    /// Pages demanded a second.
+    pub demand: f64,
+    /// Share of the stall (of the demand, where nobody waited) that came through mappings, 0 to 1.
+    pub mmap_share: f64,
+    /// Share of read pages in runs of 64 pages and more, 0 to 1.
+    pub read_long_share: f64,
+    /// Share of pages demanded by faults in runs of 64 pages and more, 0 to 1.
+    pub mmap_long_share: f64,
+    /// Mean run of `read(2)`, pages.
+    pub read_run: f64,
+    /// Mean run of faults, pages.
+    pub mmap_run: f64,
+    /// Share of read requests that continue the one before, 0 to 1.
+    pub read_continues: f64,
+    /// Mean read request, pages.
+    pub request: f64,
+    /// Hits per demanded page, 0 to 1; 1 where nothing was demanded.
+    pub hit_ratio: f64,
+    /// Speculative pages used per page retired, 0 to 1; 1 where none retired.
+    pub accuracy: f64,
+    /// Speculative pages left unused per speculative page added, 0 to 1.
+    pub unused: f64,
+    /// Time waited per second, summed over tasks.
+    pub stall_share: f64,
+    /// Mean readahead window, pages.
+    pub window: f64,
+    /// Share of windows from files with an old `ra_pages`, 0 to 1.
+    pub stale_share: f64,
+}
+
+impl Features {
+    pub fn of(span: &Span) -> Features {
+        let c = &span.counters;
+        let share = |part: u64, whole: u64| ratio(part, whole).unwrap_or(0.0).min(1.0);
+        let mean = |sum: u64, count: u64| ratio(sum, count.max(1)).unwrap_or(0.0);
+        let mmap_share = match c.stall_ns() {
+            0 => share(c.mmap_pages, c.demanded()),
+            stall => share(c.mmap_stall_ns, stall),
+        };
+        Features {
+            demand: span.per_second(c.demanded()),
+            mmap_share,
+            read_long_share: long_share(&c.read_run_hist, c.read_pages),
+            mmap_long_share: long_share(&c.mmap_run_hist, c.mmap_pages),
+            read_run: mean(c.read_pages, c.read_requests.saturating_sub(c.seq_requests)),
+            mmap_run: mean(c.mmap_pages, c.faults.saturating_sub(c.seq_faults)),
+            read_continues: share(c.seq_requests, c.read_requests),
+            request: mean(c.read_pages, c.read_requests),
+            hit_ratio: c.hit_ratio().unwrap_or(1.0),
+            accuracy: c.accuracy().unwrap_or(1.0),
+            unused: share(c.spec_added.saturating_sub(c.spec_used), c.spec_added),
+            stall_share: span.per_second(c.stall_ns()) / 1e9,
+            window: mean(c.window_pages, c.windows),
+            stale_share: share(c.stale_windows, c.windows),
+        }
+    }
+
+    /// Share of pages in long runs, over both ways to read, weighted by where the waiting is.
+    pub fn long_share(&self) -> f64 {
+        self.mmap_share * self.mmap_long_share + (1.0 - self.mmap_share) * self.read_long_share
+    }
+
+    /// Mean run, pages, of the way to read that waits most.
+    pub fn run(&self) -> f64 {
+        if self.mmap_share > 0.5 { self.mmap_run } else { self.read_run }
+    }
+}
+
+/// Share of `pages` that is not accounted for by ended runs below the long ones. A long run that has not ended yet is in no slot.
+fn long_share(runs: &Hist, pages: u64) -> f64 {
+    // Slot n holds [2^n, 2^(n+1)): 1.5 × 2^n on average, but slot 0 holds runs of exactly one page.
+    let short: f64 = (0..LONG_RUN_SLOT).map(|n| runs[n] as f64 * if n == 0 { 1.0 } else { 1.5 * f64::from(1 << n) }).sum();
+    if pages == 0 { 0.0 } else { (1.0 - short / pages as f64).clamp(0.0, 1.0) }
+}
+
+/// The figures that a person wants to see beside a decision.
+pub fn evidence(span: &Span) -> Evidence {
+    let (c, f) = (&span.counters, Features::of(span));
+    let demanded_mib = mib((c.demanded() * PAGE_BYTES) as f64);
+    let uncached = (c.read_miss + c.mmap_miss + c.spec_used) * PAGE_BYTES;
+    Evidence {
+        seconds: span.seconds,
+        demanded_mib_per_s: if span.seconds > 0.0 { demanded_mib / span.seconds } else { 0.0 },
+        hit_ratio: c.hit_ratio(),
+        accuracy: c.accuracy(),
+        coverage: c.coverage(),
+        timeliness: c.timeliness(),
+        waste_mib_per_s: mib(span.per_second(c.spec_evicted * PAGE_BYTES)),
+        amplification: ratio(c.dev_read_bytes, uncached),
+        stall_ms_per_mib: (demanded_mib > 0.0).then(|| c.stall_ns() as f64 / 1e6 / demanded_mib),
+        stall_share: f.stall_share,
+        run_pages: f.run(),
+        mmap_share: f.mmap_share,
+        stale_share: f.stale_share,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Counters;
+
+    #[test]
+    fn an_unfinished_long_run_is_long_and_short_runs_are_short() {
+        let scan = Counters { read_requests: 100, seq_requests: 100, read_pages: 3200, ..Counters::default() };
+        assert_eq!(Features::of(&Span { seconds: 1.0, counters: scan }).read_long_share, 1.0);
+
+        let mut runs = Counters { read_requests: 800, seq_requests: 700, read_pages: 800, ..Counters::default() };
+        runs.read_run_hist[3] = 100;
+        let f = Features::of(&Span { seconds: 1.0, counters: runs });
+        assert_eq!((f.read_run, f.read_long_share), (8.0, 0.0));
+    }
+
+    #[test]
+    fn the_way_to_read_that_waits_decides_the_share() {
+        let c = Counters { read_pages: 1000, mmap_pages: 10, mmap_stall_ns: 900, read_stall_ns: 100, ..Counters::default() };
+        assert_eq!(Features::of(&Span { seconds: 1.0, counters: c }).mmap_share, 0.9);
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `Proposal` and the state of device and machine in, a value that may be tried or the reason to hold out. Never raises risk.
+
+use crate::event::Hold;
+use crate::features::Features;
+use crate::settings::Settings;
+use crate::units::{Kib, Nanos};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+const HOUR: Nanos = Nanos::from_secs(3600);
+
+/// What the guard remembers of one device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CoolDown {
+    until: Nanos,
+    span: Nanos,
+    /// Starts of trials within the last hour.
+    starts: VecDeque<Nanos>,
+}
+
+impl CoolDown {
+    /// A trial starts.
+    pub fn started(&mut self, now: Nanos) {
+        self.starts.push_back(now);
+    }
+
+    /// A trial was not kept: wait, and twice as long the next time.
+    pub fn reverted(&mut self, now: Nanos, settings: &Settings) {
+        let doubled = Nanos(self.span.0.saturating_mul(2));
+        self.span = doubled.max(settings.cool_down).min(settings.cool_down_max);
+        self.until = now + self.span;
+    }
+
+    /// A trial came to nothing through no fault of the candidate.
+    pub fn paused(&mut self, now: Nanos, settings: &Settings) {
+        self.until = now + settings.cool_down.max(self.span);
+    }
+
+    /// A trial was kept, or the pattern changed: what was learnt of the old one says nothing now. The trials an hour still bind.
+    pub fn reset(&mut self, now: Nanos) {
+        self.span = Nanos(0);
+        self.until = self.until.min(now + Nanos::from_secs(1));
+    }
+
+    /// `Err` with the reason while no trial may start.
+    pub fn ready(&mut self, now: Nanos, settings: &Settings) -> Result<(), Hold> {
+        while self.starts.front().is_some_and(|start| now.since(*start) >= HOUR) {
+            self.starts.pop_front();
+        }
+        if now < self.until {
+            return Err(Hold::CoolingDown { until: self.until });
+        }
+        if self.starts.len() >= settings.trials_per_hour as usize {
+            return Err(Hold::TrialsPerHour { limit: settings.trials_per_hour });
+        }
+        Ok(())
+    }
+}
+
+/// The machine as the guard sees it: rates, not counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    pub memory_available: u64,
+    pub memory_pressure: Option<f64>,
+    pub refaults_per_s: f64,
+}
+
+/// Bounds, memory and pressure. Gives the value to try: a power of two within the bounds.
+pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure, settings: &Settings) -> Result<Kib, Hold> {
+    if let Some(some_avg10) = pressure.memory_pressure.filter(|p| *p > settings.memory_pressure_max) {
+        return Err(Hold::MemoryPressure { some_avg10, limit: settings.memory_pressure_max });
+    }
+    if wanted > current && pressure.refaults_per_s > settings.refaults_per_s_max {
+        return Err(Hold::Refaults { per_s: pressure.refaults_per_s, limit: settings.refaults_per_s_max });
+    }
+    let ceiling = settings.ceiling.min(memory_ceiling(features, pressure, settings));
+    let value = wanted.min(ceiling).max(settings.floor).floor_power_of_two();
+    if value < settings.floor || value > ceiling || value == current {
+        return Err(Hold::Bounds { wanted, floor: settings.floor, ceiling });
+    }
+    Ok(value)
+}
+
+/// The value as a jump without a trial behind it may take it: at most `max_step` away from the present one.
+pub fn limit_step(wanted: Kib, current: Kib, settings: &Settings) -> Kib {
+    let step = settings.max_step.max(2);
+    let (low, high) = (Kib((current.0 / step).max(settings.floor.0)), Kib(current.0.saturating_mul(step)));
+    wanted.clamp(low, high.max(low))
+}
+
+/// Available memory over the streams that are active. A stream can have two windows in the cache: the one that is being used and
+/// the one that is on its way. Streams are counted by the tasks that wait at once (stall a second), at least one.
+fn memory_ceiling(features: &Features, pressure: &Pressure, settings: &Settings) -> Kib {
+    let streams = features.stall_share.ceil().max(1.0);
+    let bytes = pressure.memory_available as f64 * settings.memory_share / streams / 2.0;
+    Kib((bytes / 1024.0).min(f64::from(u32::MAX)) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn calm() -> Pressure {
+        Pressure { memory_available: 8 << 30, memory_pressure: None, refaults_per_s: 0.0 }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_admitted_is_a_power_of_two_within_bounds(wanted: u32, current in 1u32..1 << 20, memory: u64, streams in 0.0..500.0f64) {
+            let settings = Settings::default();
+            let features = Features { stall_share: streams, ..Features::default() };
+            let pressure = Pressure { memory_available: memory, ..calm() };
+            if let Ok(value) = admit(Kib(wanted), Kib(current), &features, &pressure, &settings) {
+                prop_assert!(value.0.is_power_of_two() && value >= settings.floor && value <= settings.ceiling);
+            }
+        }
+
+        #[test]
+        fn cool_downs_grow_and_trials_an_hour_bind(reverts in 1usize..40) {
+            let settings = Settings { trials_per_hour: 20, ..Settings::default() };
+            let (mut cool, mut now, mut last) = (CoolDown::default(), Nanos(0), Nanos(0));
+            let mut started = Vec::new();
+            for _ in 0..reverts {
+                match cool.ready(now, &settings) {
+                    Ok(()) => {
+                        cool.started(now);
+                        started.push(now);
+                        cool.reverted(now, &settings);
+                        prop_assert!(cool.span >= last && cool.span <= settings.cool_down_max);
+                        last = cool.span;
+                    }
+                    Err(Hold::CoolingDown { until }) => now = until,
+                    Err(_) => now = now + Nanos::from_secs(60),
+                }
+            }
+            for (i, start) in started.iter().enumerate() {
+                prop_assert!(started[..i].iter().filter(|s| start.since(**s) < HOUR).count() < 20);
+            }
+        }
+    }
+
+    #[test]
+    fn little_memory_and_many_streams_lower_the_ceiling() {
+        let pressure = Pressure { memory_available: 64 << 20, ..calm() };
+        let features = Features { stall_share: 3.2, ..Features::default() };
+        let value = admit(Kib(4096), Kib(128), &features, &pressure, &Settings::default()).unwrap();
+        assert_eq!(value, Kib(256)); // 64 MiB × 5 % / 4 streams / 2 windows = 409 KiB
+    }
+
+    #[test]
+    fn pressure_vetoes() {
+        let settings = Settings::default();
+        let psi = Pressure { memory_pressure: Some(30.0), ..calm() };
+        assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &psi, &settings), Err(Hold::MemoryPressure { .. })));
+        let thrash = Pressure { refaults_per_s: 1e6, ..calm() };
+        assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &thrash, &settings), Err(Hold::Refaults { .. })));
+        assert_eq!(admit(Kib(16), Kib(128), &Features::default(), &thrash, &settings), Ok(Kib(16)));
+    }
+
+    #[test]
+    fn steps_without_a_trial_are_limited() {
+        assert_eq!(limit_step(Kib(4096), Kib(128), &Settings::default()), Kib(512));
+        assert_eq!(limit_step(Kib(4), Kib(128), &Settings::default()), Kib(32));
+    }
+}

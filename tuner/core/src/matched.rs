@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two spans of the same workload under two values, compared at matched load: what would the old span's load have cost at the
+//! new span's rates? (A Laspeyres index; a workload that runs faster asks for more pages, so totals mean nothing.)
+//!
+//! Load through `read(2)` is counted in demanded pages. Load through mappings is counted in the time that the faulting tasks spent
+//! between faults: pages that fault-around has mapped are touched without any event, so the number of visible faults itself
+//! depends on the window (up to 16 pages are mapped by one fault, `fault_around_bytes`, `mm/memory.c`), while the computation
+//! between two faults does not.
+
+use crate::sample::Counters;
+use crate::window::Span;
+
+/// Waiting below this share of the old span's time is nothing: keeps ratios of two near-zero stalls from meaning something.
+const STALL_FLOOR: f64 = 0.005;
+
+/// The new span against the old one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// ln(stall per matched load, new / old); below 0 is better.
+    pub log_stall: f64,
+    /// Hit ratio, new - old, at matched load; above 0 is better.
+    pub hit_change: f64,
+}
+
+/// One way of reading: its load, the time and the pages waited for.
+struct Way {
+    load: f64,
+    stall: f64,
+    waited: f64,
+}
+
+fn ways(c: &Counters) -> [Way; 2] {
+    let way = |load: u64, stall: u64, miss: u64, late: u64| Way {
+        load: load as f64,
+        stall: stall as f64,
+        waited: (miss + late) as f64,
+    };
+    [
+        way(c.read_pages, c.read_stall_ns, c.read_miss, c.read_late),
+        way(c.mmap_think_ns, c.mmap_stall_ns, c.mmap_miss, c.mmap_late),
+    ]
+}
+
+/// `None` where one span lacks a way of reading that matters in the other: then no load is matched.
+pub fn compare(new: &Span, old: &Span) -> Option<Comparison> {
+    let (mut stall_new, mut stall_old, mut waited_new, mut waited_old) = (0.0, 0.0, 0.0, 0.0);
+    let mut skipped = 0.0;
+    for (n, o) in ways(&new.counters).iter().zip(&ways(&old.counters)) {
+        if n.load > 0.0 && o.load > 0.0 {
+            let scale = o.load / n.load;
+            stall_new += n.stall * scale;
+            waited_new += n.waited * scale;
+            stall_old += o.stall;
+            waited_old += o.waited;
+        } else {
+            skipped += n.stall + o.stall;
+        }
+    }
+    let all = (new.counters.stall_ns() + old.counters.stall_ns()) as f64;
+    if skipped > 0.2 * all || old.seconds <= 0.0 || old.counters.demanded() == 0 {
+        return None;
+    }
+    let floor = STALL_FLOOR * old.seconds * 1e9;
+    let demanded = (old.counters.demanded() as f64).max(waited_old);
+    Some(Comparison {
+        log_stall: ((stall_new + floor) / (stall_old + floor)).ln(),
+        hit_change: ((waited_old - waited_new) / demanded).clamp(-1.0, 1.0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reads(pages: u64, stall_ms: u64, miss: u64) -> Span {
+        let counters =
+            Counters { read_pages: pages, read_stall_ns: stall_ms * 1_000_000, read_miss: miss, ..Counters::default() };
+        Span { seconds: 1.0, counters }
+    }
+
+    #[test]
+    fn a_faster_run_with_the_same_total_stall_is_better() {
+        let c = compare(&reads(4000, 900, 100), &reads(1000, 900, 100)).unwrap();
+        assert!((c.log_stall.exp() - 0.25).abs() < 0.01, "{c:?}");
+        assert!((c.hit_change - 0.075).abs() < 1e-9, "{c:?}");
+    }
+
+    #[test]
+    fn mapped_load_is_matched_by_time_between_faults() {
+        let span = |think, stall, faults| Span {
+            seconds: 1.0,
+            counters: Counters {
+                mmap_think_ns: think,
+                mmap_stall_ns: stall,
+                mmap_pages: faults,
+                mmap_miss: faults,
+                ..Counters::default()
+            },
+        };
+        // Same work, a third of the visible faults, half the stall: better, though stall per fault rose.
+        let c = compare(&span(1000, 400_000_000, 100), &span(1000, 800_000_000, 300)).unwrap();
+        assert!(c.log_stall < -0.6 && c.hit_change > 0.6, "{c:?}");
+    }
+
+    #[test]
+    fn a_way_of_reading_that_vanished_cannot_be_matched() {
+        let mapped = Span {
+            seconds: 1.0,
+            counters: Counters { mmap_think_ns: 9, mmap_stall_ns: 900_000_000, mmap_pages: 9, ..Counters::default() },
+        };
+        assert_eq!(compare(&reads(1000, 900, 100), &mapped), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_compared_with_itself_is_equal(pages in 1u64..1_000_000, stall in 0u64..1000, miss in 0u64..1000) {
+            let span = reads(pages, stall, miss.min(pages));
+            let c = compare(&span, &span).unwrap();
+            prop_assert!(c.log_stall.abs() < 1e-9 && c.hit_change.abs() < 1e-9);
+        }
+
+        #[test]
+        fn scaling_the_new_load_changes_nothing(pages in 1000u64..10_000, stall in 10u64..900, factor in 1u64..50) {
+            let old = reads(pages, 500, 100);
+            let (a, b) = (reads(pages, stall, 50), reads(pages * factor, stall * factor, 50 * factor));
+            let (a, b) = (compare(&a, &old).unwrap(), compare(&b, &old).unwrap());
+            prop_assert!((a.log_stall - b.log_stall).abs() < 1e-6 && (a.hit_change - b.hit_change).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a policy is: features and what was tried in, a proposal or an abstention with its reason out. It sees no clock and writes
+//! nothing.
+
+use crate::event::{Outcome, Pattern, Proposal};
+use crate::features::Features;
+use crate::units::Kib;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What is known of a value in the present pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    pub outcome: Outcome,
+    /// Stall at this value over stall at the value it was tried against, where measured.
+    pub stall_ratio: Option<f64>,
+}
+
+/// All that a policy may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    pub features: &'a Features,
+    pub current: Kib,
+    /// Values that a trial has rejected in this pattern, or that a kept one has replaced.
+    pub tried: &'a BTreeMap<Kib, Tried>,
+    pub floor: Kib,
+    pub ceiling: Kib,
+    pub min_demand: f64,
+    pub min_stall_share: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    Propose(Proposal),
+    Abstain {
+        pattern: Pattern,
+        reason: String,
+    },
+    /// Every candidate worth a trial was tried.
+    Settled {
+        pattern: Pattern,
+    },
+}
+
+impl Decision {
+    pub fn pattern(&self) -> Pattern {
+        match self {
+            Decision::Propose(p) => p.pattern,
+            Decision::Abstain { pattern, .. } | Decision::Settled { pattern } => *pattern,
+        }
+    }
+}
+
+pub trait Policy {
+    /// Name and version, as written to the journal.
+    fn name(&self) -> &'static str;
+    fn decide(&self, context: &Context) -> Decision;
+}

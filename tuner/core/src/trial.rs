@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One trial: candidate and present value alternate in short blocks on the live workload (new old, old new, …).
+//!
+//! Takes a tick's counters, gives what to do next: wait, switch the knob, or end with a verdict. A block begins when the knob is
+//! switched; its start is washed out, because windows of the other value are still in flight (the kernel keeps a stream's window
+//! until its next readahead call, `mm/readahead.c`); it ends by demanded pages and time.
+
+use crate::device::BdiName;
+use crate::event::{Arm, Block, Outcome, Proposal, Verdict};
+use crate::features::{Features, evidence};
+use crate::matched::{Comparison, compare};
+use crate::sample::Counters;
+use crate::settings::TrialSettings;
+use crate::units::{Kib, Nanos, PAGE_BYTES, mib};
+use crate::verdict::{Finding, judge};
+use crate::window::{Mark, Span};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Demand this far from the baseline's (in share of mapped or of long-run pages) is another workload.
+const CHANGED: f64 = 0.4;
+/// With less than this share of the reference's load after [`STARVED_AFTER`], the candidate has stopped the workload.
+const STARVED: f64 = 0.2;
+const STARVED_AFTER: Nanos = Nanos::from_millis(300);
+/// Waits that make a harm ratio believable.
+const HARM_WAITS: u64 = 8;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    pub id: u64,
+    pub from: Kib,
+    pub to: Kib,
+    pub proposal: Proposal,
+    /// What the workload was before the trial, under the present value.
+    baseline: Span,
+    pub arm: Arm,
+    /// The knob was switched here.
+    switched: Mark,
+    /// The washout ended here.
+    measured: Option<Mark>,
+    blocks: Vec<(Arm, Span)>,
+    #[serde(skip)]
+    pairs: Vec<Comparison>,
+    others: BTreeMap<BdiName, Other>,
+}
+
+/// Another active device, watched for harm in the same blocks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Other {
+    since: Option<Mark>,
+    blocks: Vec<Span>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    Wait,
+    Switch(Kib),
+    End(Verdict),
+}
+
+/// What one tick did to a trial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    pub block: Option<Block>,
+    pub next: Next,
+}
+
+impl Trial {
+    /// Begins with a block of the new value; the caller switches the knob now.
+    pub fn begin(id: u64, from: Kib, proposal: Proposal, baseline: Span, now: Mark) -> Trial {
+        Trial {
+            id,
+            from,
+            to: proposal.read_ahead,
+            proposal,
+            baseline,
+            arm: Arm::New,
+            switched: now,
+            measured: None,
+            blocks: Vec::new(),
+            pairs: Vec::new(),
+            others: BTreeMap::new(),
+        }
+    }
+
+    pub fn value(&self) -> Kib {
+        match self.arm {
+            Arm::Old => self.from,
+            Arm::New => self.to,
+        }
+    }
+
+    /// Takes the counters of this tick, of the device and of the others.
+    pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
+        if self.arm == Arm::New
+            && let Some(reason) = self.harm(&mark, settings)
+        {
+            return Turn { block: None, next: Next::End(self.verdict(Outcome::Aborted, reason, settings)) };
+        }
+        let Some(start) = self.measured else {
+            if self.washed_out(&mark, settings) {
+                self.measured = Some(mark);
+                for (bdi, at) in others {
+                    self.others.entry(bdi.clone()).or_default().since = Some(*at);
+                }
+            }
+            return Turn { block: None, next: Next::Wait };
+        };
+        let span = start.until(&mark);
+        let elapsed = mark.at.since(start.at);
+        let enough = load(&span.counters) >= settings.block_pages;
+        if elapsed < settings.block_min || (!enough && elapsed < settings.block_max) {
+            return Turn { block: None, next: Next::Wait };
+        }
+        if load(&span.counters) < settings.block_pages / 16 {
+            return Turn {
+                block: None,
+                next: Next::End(self.verdict(Outcome::Void, "the workload went quiet".into(), settings)),
+            };
+        }
+        self.end_block(span, others);
+        Turn { block: Some(block(self.arm, self.value(), &span)), next: self.after_block(mark, settings) }
+    }
+
+    fn washed_out(&self, mark: &Mark, settings: &TrialSettings) -> bool {
+        let elapsed = mark.at.since(self.switched.at);
+        // Two windows of the larger value: the one in use and the one on its way.
+        let in_flight = 2 * self.from.pages().max(self.to.pages());
+        elapsed >= settings.washout
+            && (load(&self.switched.until(mark).counters) >= in_flight || elapsed.0 >= 3 * settings.washout.0)
+    }
+
+    /// Why the block with the new value must end now, if it must.
+    fn harm(&self, mark: &Mark, settings: &TrialSettings) -> Option<String> {
+        let (span, elapsed) = (self.switched.until(mark), mark.at.since(self.switched.at));
+        if elapsed < settings.washout {
+            return None;
+        }
+        let reference = self.reference();
+        let waits = waited(&span.counters);
+        let ratio = compare(&span, &reference).map_or(1.0, |c| c.log_stall.exp());
+        if ratio > settings.harm_ratio && (waits >= HARM_WAITS || elapsed >= STARVED_AFTER) {
+            return Some(format!("stall per demanded MiB is {ratio:.1} times the old value's"));
+        }
+        let expected = reference.per_second(load(&reference.counters)) * span.seconds;
+        let starved = elapsed >= STARVED_AFTER && expected >= 64.0 && (load(&span.counters) as f64) < STARVED * expected;
+        // Several tasks in long waits show no stall before they wake: little progress is all there is to see.
+        (starved && reference.counters.stall_ns() > 0).then(|| "the workload all but stopped".to_string())
+    }
+
+    /// All old blocks so far, or the baseline before the first one.
+    fn reference(&self) -> Span {
+        let old = self.blocks.iter().filter(|(arm, _)| *arm == Arm::Old).map(|(_, span)| *span);
+        old.reduce(|a, b| a.plus(&b)).unwrap_or(self.baseline)
+    }
+
+    fn end_block(&mut self, span: Span, others: &[(BdiName, Mark)]) {
+        self.blocks.push((self.arm, span));
+        for (bdi, at) in others {
+            let other = self.others.entry(bdi.clone()).or_default();
+            let span = other.since.take().map_or(Span::default(), |since| since.until(at));
+            other.blocks.push(span);
+        }
+    }
+
+    fn after_block(&mut self, mark: Mark, settings: &TrialSettings) -> Next {
+        if self.arm == Arm::Old
+            && let Some(reason) = changed(&self.baseline, &self.blocks[self.blocks.len() - 1].1)
+        {
+            return Next::End(self.verdict(Outcome::Void, reason, settings));
+        }
+        if self.blocks.len() % 2 == 0 {
+            let Some(pairs) = self.compare_pairs() else {
+                return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
+            };
+            self.pairs = pairs;
+            let (wasted, stale) = (self.unused(Arm::New) - self.unused(Arm::Old), self.stale());
+            if let Finding::Decided(verdict) = judge(&self.pairs, &self.other_logs(), wasted, stale, settings) {
+                return Next::End(verdict);
+            }
+        }
+        let arm = arm_of(self.blocks.len());
+        self.measured = None;
+        if arm == self.arm {
+            self.measured = Some(mark);
+            for other in self.others.values_mut() {
+                other.since = None;
+            }
+            return Next::Wait;
+        }
+        self.arm = arm;
+        self.switched = mark;
+        Next::Switch(self.value())
+    }
+
+    /// `None` as soon as one pair cannot be compared.
+    fn compare_pairs(&self) -> Option<Vec<Comparison>> {
+        self.blocks.chunks_exact(2).map(|pair| in_order(pair).and_then(|(new, old)| compare(new, old))).collect()
+    }
+
+    fn other_logs(&self) -> Vec<Vec<f64>> {
+        let log = |(i, pair): (usize, &[Span])| {
+            let (new, old) = if arm_of(2 * i) == Arm::New { (&pair[0], &pair[1]) } else { (&pair[1], &pair[0]) };
+            compare(new, old).map(|c| c.log_stall)
+        };
+        self.others.values().map(|o| o.blocks.chunks_exact(2).enumerate().filter_map(log).collect()).collect()
+    }
+
+    /// Share of the speculative pages that an arm brought in and nobody has used.
+    fn unused(&self, arm: Arm) -> f64 {
+        let blocks = self.blocks.iter().filter(|(a, _)| *a == arm).map(|(_, span)| *span);
+        blocks.reduce(|a, b| a.plus(&b)).map_or(0.0, |span| Features::of(&span).unused)
+    }
+
+    fn stale(&self) -> f64 {
+        let blocks = self.blocks.iter().filter(|(a, _)| *a == Arm::New).map(|(_, span)| *span);
+        blocks.reduce(|a, b| a.plus(&b)).map_or(0.0, |span| Features::of(&span).stale_share)
+    }
+
+    /// A verdict that the test did not give.
+    pub fn verdict(&self, outcome: Outcome, reason: String, settings: &TrialSettings) -> Verdict {
+        let pairs = self.pairs.len() as u32;
+        Verdict { outcome, reason, pairs, confidence: settings.confidence, stall_ratio: None, hit_change: None }
+    }
+}
+
+/// new old | old new | new old | …
+fn arm_of(block: usize) -> Arm {
+    if matches!(block % 4, 0 | 3) { Arm::New } else { Arm::Old }
+}
+
+fn in_order(pair: &[(Arm, Span)]) -> Option<(&Span, &Span)> {
+    match pair {
+        [(Arm::New, new), (Arm::Old, old)] | [(Arm::Old, old), (Arm::New, new)] => Some((new, old)),
+        _ => None,
+    }
+}
+
+/// Demand in pages. A fault counts as 16: that is what one fault can map (`fault_around_bytes`), and random faults are slow.
+fn load(c: &Counters) -> u64 {
+    c.read_pages + c.mmap_pages.max(16 * c.faults)
+}
+
+fn waited(c: &Counters) -> u64 {
+    c.read_miss + c.read_late + c.mmap_miss + c.mmap_late
+}
+
+fn changed(baseline: &Span, now: &Span) -> Option<String> {
+    let (a, b) = (Features::of(baseline), Features::of(now));
+    let moved = |what: &str, from: f64, to: f64| {
+        ((from - to).abs() > CHANGED)
+            .then(|| format!("the workload changed: {what} went from {:.0} to {:.0} %", from * 100.0, to * 100.0))
+    };
+    moved("the share of waiting through mappings", a.mmap_share, b.mmap_share)
+        .or_else(|| moved("the share of long runs", a.long_share(), b.long_share()))
+}
+
+fn block(arm: Arm, read_ahead: Kib, span: &Span) -> Block {
+    let (c, e) = (&span.counters, evidence(span));
+    Block {
+        arm,
+        read_ahead,
+        seconds: span.seconds,
+        demanded_mib: mib((c.demanded() * PAGE_BYTES) as f64),
+        hit_ratio: e.hit_ratio,
+        stall_ms_per_mib: e.stall_ms_per_mib,
+        device_mib: mib(c.dev_read_bytes as f64),
+        waste_mib: mib((c.spec_evicted * PAGE_BYTES) as f64),
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Paired blocks in, a `Verdict` out: a group-sequential paired t-test.
+//!
+//! After each pair of blocks from `pairs_min` to `pairs_max` the test looks once. The error allowed (1 - confidence) is split evenly
+//! over the looks (Bonferroni) and over the two ways to win (stall, hit ratio), so that looking often never makes a false keep more
+//! likely than stated. Pairs alternate their order (new old, old new, …), which cancels linear drift.
+//! Source of the rule: Student's paired t-test; Bonferroni's inequality for the looks. Conservative rather than clever.
+
+use crate::event::{Interval, Outcome, Verdict};
+use crate::matched::Comparison;
+use crate::settings::TrialSettings;
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// Spread below which a handful of equal pairs would claim certainty: pairs agree by chance.
+const STALL_SPREAD_MIN: f64 = 0.02;
+const HIT_SPREAD_MIN: f64 = 0.002;
+/// Another device counts as worse when its stall rose by more than this ratio beyond doubt.
+const OTHERS_MARGIN: f64 = 1.10;
+
+/// What the pairs say so far.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// Another pair is needed.
+    Undecided,
+    Decided(Verdict),
+}
+
+/// Looks at all pairs so far. `others`: log stall ratios of other devices in the same blocks, one list a device.
+/// `wasted`: share of speculative pages left unused, new minus old. `stale`: share of the new blocks' windows that came from files
+/// which still carry an old value.
+pub fn judge(pairs: &[Comparison], others: &[Vec<f64>], wasted: f64, stale: f64, settings: &TrialSettings) -> Finding {
+    let n = pairs.len() as u32;
+    let last = n >= settings.pairs_max;
+    if n < settings.pairs_min.max(2) {
+        return Finding::Undecided;
+    }
+    let looks = f64::from(settings.pairs_max - settings.pairs_min.max(2) + 1);
+    let alpha = (1.0 - settings.confidence) / looks;
+    let stalls: Vec<f64> = pairs.iter().map(|p| p.log_stall).collect();
+    let hits: Vec<f64> = pairs.iter().map(|p| p.hit_change).collect();
+    // Two ways to win share the error; "not worse" is required besides and needs no correction.
+    let (stall_win, hit_win) = (bounds(&stalls, alpha / 2.0, STALL_SPREAD_MIN), bounds(&hits, alpha / 2.0, HIT_SPREAD_MIN));
+    let (stall, hit) = (bounds(&stalls, alpha, STALL_SPREAD_MIN), bounds(&hits, alpha, HIT_SPREAD_MIN));
+
+    let stall_fell = stall_win.high < 0.0 && stall.mean.exp() <= 1.0 - settings.min_gain;
+    let hits_rose = hit_win.low > 0.0;
+    let stall_not_worse = stall.high < settings.stall_margin.ln();
+    let hits_not_worse = hit.low > -settings.hit_margin;
+    let worse_elsewhere =
+        others.iter().any(|logs| logs.len() >= 3 && bounds(logs, alpha, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln());
+    let over_budget = wasted > settings.waste_budget;
+
+    let improved = (stall_fell && hits_not_worse) || (hits_rose && stall_not_worse);
+    let no_gain_left =
+        n >= settings.pairs_min + 2 && stall.low > (1.0 - settings.min_gain).ln() && hit.high < HIT_SPREAD_MIN * 5.0;
+    let decided = |outcome, reason: String| {
+        Finding::Decided(Verdict {
+            outcome,
+            reason,
+            pairs: n,
+            confidence: settings.confidence,
+            stall_ratio: Some(Interval { low: stall.low.exp(), mean: stall.mean.exp(), high: stall.high.exp() }),
+            hit_change: Some(hit),
+        })
+    };
+    if stall.low > settings.stall_margin.ln() {
+        decided(Outcome::Reverted, "stall is worse".into())
+    } else if worse_elsewhere {
+        decided(Outcome::Reverted, "another device got worse".into())
+    } else if improved && over_budget {
+        decided(Outcome::Reverted, format!("improved, but {:.0} % more of what was read ahead is left unused", wasted * 100.0))
+    } else if improved {
+        decided(
+            Outcome::Kept,
+            if stall_fell { "stall fell, hit ratio not worse" } else { "hit ratio rose, stall not worse" }.into(),
+        )
+    } else if stale > 0.5 && (last || no_gain_left) {
+        let share = stale * 100.0;
+        decided(
+            Outcome::Reverted,
+            format!("no gain shown; {share:.0} % of windows came from open files that keep an old value"),
+        )
+    } else if no_gain_left {
+        decided(Outcome::Reverted, "no gain worth keeping".into())
+    } else if last {
+        decided(Outcome::Reverted, "inconclusive".into())
+    } else {
+        Finding::Undecided
+    }
+}
+
+/// Mean and its two one-sided bounds at error `alpha` each, by Student's t with `n - 1` degrees of freedom.
+fn bounds(values: &[f64], alpha: f64, spread_min: f64) -> Interval {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let t = StudentsT::new(0.0, 1.0, n - 1.0).map(|t| t.inverse_cdf(1.0 - alpha)).unwrap_or(f64::INFINITY);
+    let half = t * variance.sqrt().max(spread_min) / n.sqrt();
+    Interval { low: mean - half, mean, high: mean + half }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small generator, so that the pure crate needs no dependency for noise: xorshift64*, Box-Muller.
+    struct Noise(u64);
+    impl Noise {
+        fn uniform(&mut self) -> f64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1u64 << 53) as f64
+        }
+        fn normal(&mut self) -> f64 {
+            (-2.0 * self.uniform().max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+        }
+    }
+
+    fn run(effect: f64, spread: f64, noise: &mut Noise) -> Verdict {
+        let (mut pairs, settings) = (Vec::new(), TrialSettings::default());
+        loop {
+            let log_stall = effect + spread * noise.normal();
+            pairs.push(Comparison { log_stall, hit_change: 0.01 * noise.normal() });
+            if let Finding::Decided(verdict) = judge(&pairs, &[], 0.0, 0.0, &settings) {
+                return verdict;
+            }
+        }
+    }
+
+    #[test]
+    fn false_keeps_stay_below_the_stated_error() {
+        let mut noise = Noise(7);
+        let kept = (0..4000).filter(|_| run(0.0, 0.1, &mut noise).outcome == Outcome::Kept).count();
+        assert!(kept <= 200, "{kept} of 4000 trials without effect were kept, 5 % allowed");
+    }
+
+    #[test]
+    fn large_effects_are_found_in_few_pairs_and_harm_is_never_kept() {
+        let mut noise = Noise(11);
+        let gains: Vec<Verdict> = (0..500).map(|_| run(-0.7, 0.1, &mut noise)).collect();
+        assert!(gains.iter().all(|v| v.outcome == Outcome::Kept));
+        assert!(gains.iter().map(|v| f64::from(v.pairs)).sum::<f64>() / 500.0 < 5.5);
+        assert!((0..500).all(|_| run(0.3, 0.1, &mut noise).outcome != Outcome::Kept));
+    }
+
+    #[test]
+    fn waste_over_budget_and_harm_to_others_revert_a_gain() {
+        let pairs = vec![Comparison { log_stall: -0.7, hit_change: 0.0 }; 6];
+        let outcome = |others: &[Vec<f64>], wasted| match judge(&pairs, others, wasted, 0.0, &TrialSettings::default()) {
+            Finding::Decided(v) => v.outcome,
+            Finding::Undecided => panic!("undecided"),
+        };
+        assert_eq!(outcome(&[], 0.0), Outcome::Kept);
+        assert_eq!(outcome(&[], 0.5), Outcome::Reverted);
+        assert_eq!(outcome(&[vec![0.5; 6]], 0.0), Outcome::Reverted);
+    }
+
+    #[test]
+    fn a_rise_of_the_hit_ratio_alone_is_enough_unless_stall_is_worse() {
+        let outcome =
+            |log_stall| match judge(&[Comparison { log_stall, hit_change: 0.03 }; 6], &[], 0.0, 0.0, &TrialSettings::default())
+            {
+                Finding::Decided(v) => v.outcome,
+                Finding::Undecided => panic!("undecided"),
+            };
+        assert_eq!(outcome(0.0), Outcome::Kept);
+        assert_eq!(outcome(0.2), Outcome::Reverted);
+    }
+}

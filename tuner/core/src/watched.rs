@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One device under the loop: its window, what was tried on it, and whether it is watched, on trial, or in a person's hands.
+
+use crate::device::Device;
+use crate::event::{Action, Applied, DeviceTick, Hold, Outcome, Pattern, Proposal, Record, SetReason, Verdict, What};
+use crate::features::{Features, evidence};
+use crate::guard::{CoolDown, admit, limit_step};
+use crate::policy::{Context, Decision, Tried};
+use crate::sample::Completeness;
+use crate::settings::Settings;
+use crate::step::{Output, Surroundings, refused};
+use crate::trial::{Next, Trial};
+use crate::units::{Kib, Nanos};
+use crate::window::{Mark, Slots, Window};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Times that a value is written again after the kernel recomputed it or a write failed, before it is left as it is.
+const REWRITE_MOST: u32 = 3;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Mode {
+    Watching,
+    Trial(Box<Trial>),
+    /// Somebody else wrote the knob: theirs until keepahead is told to take it back.
+    HandsOff,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    pub device: Device,
+    /// What the knob should read; `None` until it was read once.
+    expected: Option<Kib>,
+    /// What the knob should read outside trials: the original, or the last value that was kept.
+    home: Kib,
+    mode: Mode,
+    slots: Slots,
+    pattern: Option<Pattern>,
+    /// A new pattern must be seen twice to count.
+    pattern_next: Option<Pattern>,
+    tried: BTreeMap<Kib, Tried>,
+    cool: CoolDown,
+    rewritten: u32,
+    /// What was last said, so that nothing is said twice.
+    said: Option<Said>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Said {
+    Hold(Hold),
+    Proposed(Kib),
+}
+
+impl Watched {
+    pub(crate) fn new(device: Device) -> Watched {
+        Watched {
+            expected: Some(device.original),
+            home: device.original,
+            device,
+            mode: Mode::Watching,
+            slots: Slots::default(),
+            pattern: None,
+            pattern_next: None,
+            tried: BTreeMap::new(),
+            cool: CoolDown::default(),
+            rewritten: 0,
+            said: None,
+        }
+    }
+
+    pub fn on_trial(&self) -> bool {
+        matches!(self.mode, Mode::Trial(_))
+    }
+
+    pub fn hands_off(&self) -> bool {
+        self.mode == Mode::HandsOff
+    }
+
+    /// The value that the knob has as far as is known.
+    pub fn current(&self) -> Kib {
+        self.expected.unwrap_or(self.device.original)
+    }
+
+    pub fn pattern(&self) -> Option<Pattern> {
+        self.pattern
+    }
+
+    pub(crate) fn record(&self, at: Nanos, what: What) -> Record {
+        Record { at, bdi: self.device.bdi.clone(), label: self.device.label.clone(), what }
+    }
+
+    fn set(&mut self, to: Kib, why: SetReason, out: &mut Output) {
+        let from = self.current();
+        if from != to {
+            self.expected = Some(to);
+            out.actions.push(Action::Set { bdi: self.device.bdi.clone(), from, to, why });
+        }
+    }
+
+    pub(crate) fn tick(&mut self, tick: &DeviceTick, around: &Surroundings, next_trial: &mut u64, out: &mut Output) {
+        if self.hands_off() {
+            return self.hold(around.now, Hold::HandsOff, out);
+        }
+        if !self.knob_is_ours(tick, around, out) {
+            return;
+        }
+        self.device.limits = tick.limits;
+        let mark = Mark { at: around.now, counters: tick.sample.counters };
+        if self.on_trial() {
+            return self.tick_trial(mark, around, out);
+        }
+        if self.current() != self.home && self.rewritten < REWRITE_MOST {
+            // A write failed and left a trial's value behind.
+            self.rewritten += 1;
+            return self.set(self.home, SetReason::Revert, out);
+        }
+        self.slots.push(around.now, &tick.sample, around.settings.window_slots);
+        match self.slots.window(tick.sample.completeness) {
+            None => self.hold(around.now, Hold::Gathering, out),
+            Some(window) => self.decide(&window, mark, around, next_trial, out),
+        }
+    }
+
+    /// `false` where the knob does not read what it should: then this tick is spent on that.
+    fn knob_is_ours(&mut self, tick: &DeviceTick, around: &Surroundings, out: &mut Output) -> bool {
+        let Some(found) = tick.knob else { return true };
+        let expected = *self.expected.get_or_insert(found);
+        if found == expected {
+            return true;
+        }
+        let limits_changed = tick.limits != self.device.limits;
+        self.device.limits = tick.limits;
+        let by_kernel = tick.writer.is_none() && limits_changed && found > expected;
+        let at = around.now;
+        if by_kernel && self.rewritten < REWRITE_MOST {
+            out.records.push(self.record(at, What::KernelRaised { expected, found, limits: tick.limits }));
+            self.end_trial_void("the kernel recomputed the value", at, around.settings, out);
+            self.expected = Some(found);
+            self.slots.clear();
+            if expected == self.device.original {
+                self.device.original = found;
+                self.home = found;
+            } else {
+                self.rewritten += 1;
+                self.set(expected, SetReason::Reapply, out);
+            }
+        } else {
+            self.end_trial_void("somebody else wrote the knob", at, around.settings, out);
+            self.expected = Some(found);
+            self.home = found;
+            self.mode = Mode::HandsOff;
+            out.records.push(self.record(at, What::HandsOff { expected, found, writer: tick.writer.clone() }));
+        }
+        false
+    }
+
+    /// Ends a running trial without a write.
+    fn end_trial_void(&mut self, reason: &str, at: Nanos, settings: &Settings, out: &mut Output) {
+        if let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) {
+            let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
+            out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
+        }
+    }
+
+    fn tick_trial(&mut self, mark: Mark, around: &Surroundings, out: &mut Output) {
+        let Mode::Trial(trial) = &mut self.mode else { return };
+        let turn = trial.tick(mark, around.others, &around.settings.trial);
+        let id = trial.id;
+        if let Some(block) = turn.block {
+            out.records.push(self.record(around.now, What::BlockEnded { trial: id, block }));
+        }
+        match turn.next {
+            Next::Wait => {}
+            Next::Switch(value) => self.set(value, SetReason::Trial, out),
+            Next::End(verdict) => self.end_trial(verdict, around.now, around.settings, out),
+        }
+    }
+
+    fn end_trial(&mut self, verdict: Verdict, at: Nanos, settings: &Settings, out: &mut Output) {
+        let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) else { return };
+        self.slots.clear();
+        self.said = None;
+        let ratio = verdict.stall_ratio.map(|r| r.mean);
+        match verdict.outcome {
+            Outcome::Kept => {
+                self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
+                self.cool.reset(at);
+                self.rewritten = 0;
+                self.home = trial.to;
+                self.set(trial.to, SetReason::Trial, out);
+            }
+            Outcome::Reverted | Outcome::Aborted => {
+                self.tried.insert(trial.to, Tried { outcome: verdict.outcome, stall_ratio: ratio });
+                self.cool.reverted(at, settings);
+                self.set(trial.from, SetReason::Revert, out);
+            }
+            Outcome::Void => {
+                self.cool.paused(at, settings);
+                self.set(trial.from, SetReason::Revert, out);
+            }
+        }
+        out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
+    }
+
+    fn decide(&mut self, window: &Window, mark: Mark, around: &Surroundings, next_trial: &mut u64, out: &mut Output) {
+        let features = Features::of(&window.span);
+        let decision = around.policy.decide(&self.context(&features, around.settings));
+        if self.pattern_changed(decision.pattern(), around.now) {
+            return;
+        }
+        let proposal = match decision {
+            Decision::Propose(proposal) => proposal,
+            Decision::Abstain { pattern: Pattern::Idle, .. } => return self.hold(around.now, Hold::NoDemand, out),
+            Decision::Abstain { pattern, reason } => return self.hold(around.now, Hold::Abstained { pattern, reason }, out),
+            Decision::Settled { pattern } => return self.hold(around.now, Hold::Settled { pattern }, out),
+        };
+        match self.admit(proposal, window, &features, around) {
+            Err(hold) => self.hold(around.now, hold, out),
+            Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
+            Ok(proposal) => self.begin_trial(proposal, window, mark, around, next_trial, out),
+        }
+    }
+
+    fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
+        Context {
+            features,
+            current: self.current(),
+            tried: &self.tried,
+            floor: settings.floor,
+            ceiling: settings.ceiling,
+            min_demand: settings.min_demand_pages_per_s,
+            min_stall_share: settings.min_stall_share,
+        }
+    }
+
+    /// Seen twice in a row, a new pattern makes what was tried in the old one void. `true` while it has been seen once only.
+    fn pattern_changed(&mut self, pattern: Pattern, now: Nanos) -> bool {
+        if pattern == Pattern::Idle || self.pattern.is_none_or(|p| p == pattern) {
+            self.pattern_next = None;
+            if pattern != Pattern::Idle {
+                self.pattern = Some(pattern);
+            }
+            return false;
+        }
+        if self.pattern_next != Some(pattern) {
+            self.pattern_next = Some(pattern);
+            return true;
+        }
+        self.pattern = self.pattern_next.take();
+        self.tried.clear();
+        self.cool.reset(now);
+        false
+    }
+
+    fn admit(
+        &mut self,
+        mut proposal: Proposal,
+        window: &Window,
+        features: &Features,
+        around: &Surroundings,
+    ) -> Result<Proposal, Hold> {
+        let wanted = match window.completeness {
+            // No trial will prove it: one step at a time.
+            Completeness::Coarse => limit_step(proposal.read_ahead, self.current(), around.settings),
+            _ => proposal.read_ahead,
+        };
+        proposal.read_ahead = admit(wanted, self.current(), features, &around.pressure, around.settings)?;
+        if around.dry_run {
+            return Ok(proposal);
+        }
+        if window.completeness != Completeness::Full {
+            return Err(Hold::Sensor { missing: "hits, misses, stall or eviction are not all seen".into() });
+        }
+        if let Some((with, _)) = around.on_trial.iter().find(|(_, disks)| disks.iter().any(|d| self.device.disks.contains(d))) {
+            return Err(Hold::SharedDisk { with: with.clone() });
+        }
+        self.cool.ready(around.now, around.settings)?;
+        Ok(proposal)
+    }
+
+    fn suggest(&mut self, proposal: Proposal, window: &Window, now: Nanos, out: &mut Output) {
+        let to = proposal.read_ahead;
+        if self.said != Some(Said::Proposed(to)) {
+            self.said = Some(Said::Proposed(to));
+            let evidence = evidence(&window.span);
+            out.records.push(self.record(now, What::Proposed { from: self.current(), to, proposal, evidence }));
+        }
+    }
+
+    fn begin_trial(
+        &mut self,
+        proposal: Proposal,
+        window: &Window,
+        mark: Mark,
+        around: &Surroundings,
+        next: &mut u64,
+        out: &mut Output,
+    ) {
+        if !around.may_start {
+            return;
+        }
+        let (id, from, to) = (*next, self.current(), proposal.read_ahead);
+        *next += 1;
+        self.cool.started(around.now);
+        self.said = None;
+        let evidence = evidence(&window.span);
+        let what = What::TrialStarted { trial: id, from, to, proposal: proposal.clone(), evidence };
+        out.records.push(self.record(around.now, what));
+        self.mode = Mode::Trial(Box::new(Trial::begin(id, from, proposal, window.span, mark)));
+        self.set(to, SetReason::Trial, out);
+    }
+
+    fn hold(&mut self, now: Nanos, hold: Hold, out: &mut Output) {
+        if self.said != Some(Said::Hold(hold.clone())) {
+            self.said = Some(Said::Hold(hold.clone()));
+            out.records.push(self.record(now, What::Held { reason: hold }));
+        }
+    }
+
+    pub(crate) fn applied(&mut self, now: Nanos, applied: &Applied, settings: &Settings, out: &mut Output) {
+        out.records.push(self.record(now, What::Applied { applied: applied.clone() }));
+        if refused(applied) {
+            self.expected = Some(applied.read_back);
+            if let Mode::Trial(trial) = &self.mode {
+                let reason = format!("the kernel made {} of {}", applied.read_back, applied.wanted);
+                let verdict = trial.verdict(Outcome::Reverted, reason, &settings.trial);
+                self.end_trial(verdict, now, settings, out);
+            }
+        }
+    }
+
+    pub(crate) fn failed(&mut self, now: Nanos, wanted: Kib, error: &str, settings: &Settings, out: &mut Output) {
+        out.records.push(self.record(now, What::Failed { wanted, error: error.into() }));
+        // Whatever the knob reads at the next tick is the truth; a trial whose write failed is no trial.
+        self.end_trial_void("the knob could not be written", now, settings, out);
+        self.cool.reverted(now, settings);
+        self.expected = None;
+        self.slots.clear();
+    }
+
+    pub(crate) fn take_back(&mut self, now: Nanos, out: &mut Output) {
+        if self.hands_off() {
+            self.mode = Mode::Watching;
+            self.device.original = self.current();
+            self.home = self.current();
+            self.slots.clear();
+            self.said = None;
+            out.records.push(self.record(now, What::TakenBack { value: self.current() }));
+        }
+    }
+
+    pub(crate) fn gone(&mut self, now: Nanos, settings: &Settings, out: &mut Output) {
+        self.end_trial_void("the device is gone", now, settings, out);
+        out.records.push(self.record(now, What::Gone));
+    }
+
+    pub(crate) fn stop(&mut self, now: Nanos, settings: &Settings, out: &mut Output) {
+        if let Mode::Trial(trial) = &self.mode {
+            let verdict = trial.verdict(Outcome::Void, "keepahead is leaving".into(), &settings.trial);
+            self.end_trial(verdict, now, settings, out);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `Sample`s in, `Window` out: deltas over a sliding window of 1 s slots. Subtracts and refuses short windows, nothing else.
+
+use crate::sample::{Completeness, Counters, Sample};
+use crate::units::Nanos;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Slots are 1 s; a tick that comes a little early still closes one.
+const SLOT: Nanos = Nanos::from_millis(950);
+
+/// Counters over a span of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    pub seconds: f64,
+    pub counters: Counters,
+}
+
+impl Span {
+    /// Two spans, one after the other.
+    pub fn plus(&self, other: &Span) -> Span {
+        Span { seconds: self.seconds + other.seconds, counters: self.counters.plus(&other.counters) }
+    }
+
+    /// `count` a second; 0 over no time.
+    pub fn per_second(&self, count: u64) -> f64 {
+        if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+/// A point in time with the cumulative counters at it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    pub at: Nanos,
+    pub counters: Counters,
+}
+
+impl Mark {
+    /// What happened from this mark to a later one.
+    pub fn until(&self, later: &Mark) -> Span {
+        Span { seconds: later.at.since(self.at).as_secs_f64(), counters: later.counters.since(&self.counters) }
+    }
+}
+
+/// What a decision is made from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    pub span: Span,
+    pub completeness: Completeness,
+}
+
+/// The marks at the slots' borders of one device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Slots {
+    marks: VecDeque<Mark>,
+}
+
+impl Slots {
+    /// Takes a sample; keeps it where a slot is over. `most`: slots of the window.
+    pub fn push(&mut self, now: Nanos, sample: &Sample, most: u32) {
+        if self.marks.back().is_some_and(|last| now.since(last.at) < SLOT) {
+            return;
+        }
+        self.marks.push_back(Mark { at: now, counters: sample.counters });
+        while self.marks.len() > most as usize + 1 {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Forgets everything: what was seen under another value says nothing about this one.
+    pub fn clear(&mut self) {
+        self.marks.clear();
+    }
+
+    /// The window up to now, or `None` while fewer than two slots are full.
+    pub fn window(&self, completeness: Completeness) -> Option<Window> {
+        let (first, last) = (self.marks.front()?, self.marks.back()?);
+        (self.marks.len() > 2).then(|| Window { span: first.until(last), completeness })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(read_pages: u64) -> Sample {
+        Sample { counters: Counters { read_pages, ..Counters::default() }, completeness: Completeness::Full }
+    }
+
+    #[test]
+    fn slides_and_refuses_short_windows() {
+        let mut slots = Slots::default();
+        for second in 0..10 {
+            assert_eq!(slots.window(Completeness::Full).is_some(), second > 2, "at {second} s");
+            slots.push(Nanos::from_secs(second), &sample(second * 100), 3);
+        }
+        let window = slots.window(Completeness::Full).unwrap();
+        assert_eq!((window.span.seconds, window.span.counters.read_pages), (3.0, 300));
+        slots.clear();
+        assert!(slots.window(Completeness::Full).is_none());
+    }
+
+    #[test]
+    fn ticks_faster_than_a_slot_change_nothing() {
+        let mut slots = Slots::default();
+        for tick in 0..31 {
+            slots.push(Nanos::from_millis(tick * 100), &sample(tick), 3);
+        }
+        assert_eq!(slots.window(Completeness::Full).unwrap().span.counters.read_pages, 30);
+    }
+}
