@@ -38,16 +38,17 @@ pub fn judge(pairs: &[Comparison], others: &[Vec<f64>], wasted: f64, stale: f64,
     let alpha = (1.0 - settings.confidence) / looks;
     let stalls: Vec<f64> = pairs.iter().map(|p| p.log_stall).collect();
     let hits: Vec<f64> = pairs.iter().map(|p| p.hit_change).collect();
-    // Two ways to win share the error; "not worse" is required besides and needs no correction.
+    // Two ways to win share the error. "Not worse" is required besides: it can only prevent a keep, so it needs no correction.
     let (stall_win, hit_win) = (bounds(&stalls, alpha / 2.0, STALL_SPREAD_MIN), bounds(&hits, alpha / 2.0, HIT_SPREAD_MIN));
-    let (stall, hit) = (bounds(&stalls, alpha, STALL_SPREAD_MIN), bounds(&hits, alpha, HIT_SPREAD_MIN));
+    let plain = 1.0 - settings.confidence;
+    let (stall, hit) = (bounds(&stalls, plain, STALL_SPREAD_MIN), bounds(&hits, plain, HIT_SPREAD_MIN));
 
     let stall_fell = stall_win.high < 0.0 && stall.mean.exp() <= 1.0 - settings.min_gain;
     let hits_rose = hit_win.low > 0.0;
     let stall_not_worse = stall.high < settings.stall_margin.ln();
     let hits_not_worse = hit.low > -settings.hit_margin;
     let worse_elsewhere =
-        others.iter().any(|logs| logs.len() >= 3 && bounds(logs, alpha, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln());
+        others.iter().any(|logs| logs.len() >= 3 && bounds(logs, plain, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln());
     let over_budget = wasted > settings.waste_budget;
 
     let improved = (stall_fell && hits_not_worse) || (hits_rose && stall_not_worse);

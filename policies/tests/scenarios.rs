@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loop against honest devices under virtual time: where it must arrive, and how soon.
+
+mod world;
+
+use keepahead_core::device::{BdiName, QueueLimits};
+use keepahead_core::event::{Input, What, Writer};
+use keepahead_core::settings::Settings;
+use keepahead_core::units::Kib;
+use world::{Load, World, device};
+
+fn noisy(_: Kib, _: f64, noise: f64) -> f64 {
+    0.95 + 0.1 * noise
+}
+
+fn one(load: Load, original: u32, seed: u64) -> World {
+    let mut world = World::new(Settings::default(), seed);
+    world.add(device("7:0", "loop0", original), load, noisy);
+    world
+}
+
+fn knob(world: &World) -> u32 {
+    world.devices[&BdiName("7:0".into())].knob.0
+}
+
+#[test]
+fn a_sequential_scan_is_raised_until_the_bandwidth_is_reached_within_30_s() {
+    for seed in 1..20 {
+        let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, seed);
+        world.run(30.0);
+        assert!(knob(&world) >= 512, "seed {seed}: {} KiB", knob(&world));
+        world.stop();
+    }
+}
+
+#[test]
+fn random_mmap_is_lowered_within_30_s() {
+    for (seed, original) in (1..20).zip([128, 2048].into_iter().cycle()) {
+        let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, original, seed);
+        world.run(30.0);
+        assert!(knob(&world) <= 32, "seed {seed}: {} KiB", knob(&world));
+        world.stop();
+    }
+}
+
+#[test]
+fn random_read_and_idle_are_left_alone() {
+    for load in [Load::RandomRead { iops: 3000.0 }, Load::Idle] {
+        let mut world = one(load, 128, 3);
+        world.run(300.0);
+        assert!(world.trials.is_empty() && knob(&world) == 128);
+    }
+}
+
+#[test]
+fn a_change_of_pattern_is_answered() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(40.0);
+    world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
+    world.run(40.0);
+    assert!(knob(&world) <= 32, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_device_that_does_not_answer_keeps_its_value_and_trials_grow_rare() {
+    let mut world = World::new(Settings::default(), 9);
+    // Flat: the wait does not depend on the window.
+    let flat = |kib: Kib, _: f64, noise: f64| (0.95 + 0.1 * noise) * kib.pages() as f64 / 32.0;
+    world.add(device("7:0", "loop0", 128), Load::Sequential { iops: 1000.0, bandwidth: 131.0 }, flat);
+    world.run(600.0);
+    assert!(world.trials.values().map(Vec::len).sum::<usize>() <= 6);
+    world.stop();
+}
+
+#[test]
+fn a_person_wins_until_taken_back() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(4.5);
+    assert!(world.state.on_trial());
+    let fake = world.devices.values_mut().next().unwrap();
+    (fake.knob, fake.writer) = (Kib(64), Some(Writer { pid: 42, comm: "tuned".into() }));
+    world.run(60.0);
+    assert_eq!(knob(&world), 64);
+    assert!(world.records.iter().any(|r| matches!(&r.what, What::HandsOff { writer: Some(w), .. } if w.comm == "tuned")));
+    let now = world.now;
+    world.feed(Input::TakeBack { now, bdi: BdiName("7:0".into()) });
+    world.run(60.0);
+    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_limit_update_of_the_kernel_is_not_taken_for_a_person() {
+    let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 128, 5);
+    world.run(30.0);
+    let kept = knob(&world);
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(1024);
+    fake.limits = QueueLimits { max_sectors_kb: 512, ..QueueLimits::default() };
+    world.run(3.0);
+    assert_eq!(knob(&world), kept);
+    assert!(world.records.iter().any(|r| matches!(r.what, What::KernelRaised { .. })));
+    assert!(!world.records.iter().any(|r| matches!(r.what, What::HandsOff { .. })));
+}
+
+#[test]
+fn devices_on_one_disk_take_turns() {
+    let mut world = World::new(Settings::default(), 5);
+    let load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
+    world.add(device("253:0", "sda", 128), load, noisy);
+    world.add(device("253:1", "sda", 128), load, noisy);
+    world.run(120.0); // `feed` asserts that no two are on trial at once
+    assert!(world.devices.values().all(|d| d.kept > 0));
+}
