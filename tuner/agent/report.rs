@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Records as lines: words for people, JSON for machines. Every line says why.
+
+use keepahead_core::event::{Evidence, Hold, Interval, OpenFiles, Outcome, Record, Verdict, What};
+use keepahead_core::units::Nanos;
+use serde_json::json;
+use std::time::SystemTime;
+
+/// One JSON object: the record, with the wall-clock time in UTC beside the monotonic one.
+pub fn json(record: &Record, wall: SystemTime) -> serde_json::Value {
+    let mut value = serde_json::to_value(record).unwrap_or_else(|e| json!({ "record": "unprintable", "error": e.to_string() }));
+    value["time"] = json!(utc(wall));
+    value
+}
+
+/// `2026-01-31T12:34:56.789Z`.
+pub fn utc(wall: SystemTime) -> String {
+    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days as i64);
+    let (h, m, s, ms) = (rest / 3600, rest / 60 % 60, rest % 60, since.subsec_millis());
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
+}
+
+/// Days since 1970-01-01 to the proleptic Gregorian date (H. Hinnant, "chrono-compatible low-level date algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// One line for a person, without the time.
+pub fn text(record: &Record) -> String {
+    format!("{}: {}", record.label, what(&record.what))
+}
+
+fn what(what: &What) -> String {
+    match what {
+        What::Appeared { original } => format!("watching; read_ahead_kb is {original}"),
+        What::Gone => "the device is gone; nothing to restore".into(),
+        What::Proposed { from, to, proposal, evidence } => format!(
+            "suggest {from} -> {to}: {} ({}, confidence {:.0} %, expected stall x{:.2})\n    {}",
+            proposal.reason,
+            proposal.pattern,
+            proposal.confidence * 100.0,
+            proposal.expected_stall_ratio,
+            figures(evidence)
+        ),
+        What::Held { reason } => format!("hold: {}", hold(reason)),
+        What::TrialStarted { trial, from, to, proposal, evidence } => {
+            format!("trial {trial}: {from} against {to}; {} ({})\n    {}", proposal.reason, proposal.pattern, figures(evidence))
+        }
+        What::BlockEnded { trial, block } => format!(
+            "trial {trial}: {:?} {} for {:.2} s: {:.1} MiB demanded, hits {}, stall {} ms/MiB",
+            block.arm,
+            block.read_ahead,
+            block.seconds,
+            block.demanded_mib,
+            percent(block.hit_ratio),
+            number(block.stall_ms_per_mib)
+        ),
+        What::TrialEnded { trial, from, to, verdict } => format!("trial {trial}: {}", ended(*from, *to, verdict)),
+        What::Applied { applied } => {
+            let surprise = match applied.read_back == applied.wanted {
+                true => String::new(),
+                false => format!(" (asked for {}, the kernel made {} of it)", applied.wanted, applied.read_back),
+            };
+            format!("read_ahead_kb {} -> {}{surprise}{}", applied.old, applied.read_back, files(&applied.files))
+        }
+        What::Failed { wanted, error } => format!("could not set {wanted}: {error}"),
+        What::HandsOff { expected, found, writer } => {
+            let who = writer.as_ref().map_or("somebody else".into(), ToString::to_string);
+            format!("hands off: {who} wrote {found} where {expected} was; it stays until keepahead is told to take the device back")
+        }
+        What::KernelRaised { expected, found, limits } => format!(
+            "the kernel recomputed read_ahead_kb from {expected} to {found} after its queue limits changed \
+             (max_sectors_kb {}, optimal_io_size {}, rotational {})",
+            limits.max_sectors_kb, limits.optimal_io_bytes, limits.rotational as u8
+        ),
+        What::TakenBack { value } => format!("taken back at {value}"),
+    }
+}
+
+fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdict: &Verdict) -> String {
+    let outcome = match verdict.outcome {
+        Outcome::Kept => format!("KEPT {to} (was {from})"),
+        Outcome::Reverted => format!("reverted to {from} (tried {to})"),
+        Outcome::Aborted => format!("aborted, back to {from} (tried {to})"),
+        Outcome::Void => format!("void, {from} stands (tried {to})"),
+    };
+    let mut line = format!("{outcome}: {}", verdict.reason);
+    if let Some(Interval { low, mean, high }) = verdict.stall_ratio {
+        line += &format!("; stall x{mean:.2} ({low:.2} to {high:.2})");
+    }
+    if let Some(Interval { low, mean, high }) = verdict.hit_change {
+        line += &format!("; hit ratio {:+.1} points ({:+.1} to {:+.1})", mean * 100.0, low * 100.0, high * 100.0);
+    }
+    if verdict.pairs > 0 {
+        line += &format!("; {} pairs, {:.0} % confidence", verdict.pairs, verdict.confidence * 100.0);
+    }
+    line
+}
+
+/// The figures under a decision.
+pub fn figures(e: &Evidence) -> String {
+    format!(
+        "{:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {}, waste {:.1} MiB/s, amplification {}, \
+         stall {} ms/MiB ({:.0} % of the time), runs of {:.0} pages, stale files {:.0} %",
+        e.seconds,
+        e.demanded_mib_per_s,
+        e.mmap_share * 100.0,
+        percent(e.hit_ratio),
+        percent(e.accuracy),
+        e.waste_mib_per_s,
+        number(e.amplification),
+        number(e.stall_ms_per_mib),
+        e.stall_share * 100.0,
+        e.run_pages,
+        e.stale_share * 100.0
+    )
+}
+
+fn hold(hold: &Hold) -> String {
+    match hold {
+        Hold::NoDemand => "too little is read to learn anything".into(),
+        Hold::Gathering => "gathering the first windows".into(),
+        Hold::Sensor { missing } => format!("no trial without full sensing: {missing}"),
+        Hold::Abstained { pattern, reason } => format!("{reason} ({pattern})"),
+        Hold::Settled { pattern } => format!("settled: every candidate for this pattern was tried ({pattern})"),
+        Hold::CoolingDown { .. } => "cooling down after the last trial".into(),
+        Hold::TrialsPerHour { limit } => format!("{limit} trials in the last hour: guards.trials_per_hour is reached"),
+        Hold::SharedDisk { with } => format!("{with} is on trial and shares a disk"),
+        Hold::MemoryPressure { some_avg10, limit } => format!("memory pressure {some_avg10:.1} % is above {limit:.1} %"),
+        Hold::Refaults { per_s, limit } => format!("{per_s:.0} refaults/s are above {limit:.0}: nothing is raised"),
+        Hold::Bounds { wanted, floor, ceiling } => format!("{wanted} is outside {floor} to {ceiling} (or no change after clamping)"),
+        Hold::HandsOff => "hands off: somebody else wrote the knob".into(),
+        Hold::DryRun => "dry run".into(),
+    }
+}
+
+fn files(files: &OpenFiles) -> String {
+    let mut parts = Vec::new();
+    let mut part = |count: u32, what: &str| {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    };
+    part(files.refreshed, "open files refreshed");
+    part(files.advised, "left to their own advice");
+    part(files.denied, "denied by the config");
+    part(files.stale, "out of reach");
+    if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) }
+}
+
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or("-".into(), |r| format!("{:.1} %", r * 100.0))
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("-".into(), |v| format!("{v:.2}"))
+}
+
+/// Seconds since `start`, as the left margin of a live view.
+pub fn clock(at: Nanos, start: Nanos) -> String {
+    format!("{:7.1} s", at.since(start).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn utc_is_right_on_leap_days_and_at_the_epoch() {
+        let at = |s| utc(SystemTime::UNIX_EPOCH + Duration::from_millis(s));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(1_709_164_800_123), "2024-02-29T00:00:00.123Z");
+        assert_eq!(at(1_798_761_599_999), "2026-12-31T23:59:59.999Z");
+    }
+}
