@@ -29,8 +29,10 @@ enum Mode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watched {
     pub device: Device,
-    /// What the knob should read; `None` until it was read once.
-    expected: Option<Kib>,
+    /// What the knob should read.
+    expected: Kib,
+    /// What it may read too: a write failed, and may have arrived all the same.
+    or_else: Option<Kib>,
     /// What the knob should read outside trials: the original, or the last value that was kept.
     home: Kib,
     mode: Mode,
@@ -54,7 +56,8 @@ enum Said {
 impl Watched {
     pub(crate) fn new(device: Device) -> Watched {
         Watched {
-            expected: Some(device.original),
+            expected: device.original,
+            or_else: None,
             home: device.original,
             device,
             mode: Mode::Watching,
@@ -78,7 +81,7 @@ impl Watched {
 
     /// The value that the knob has as far as is known.
     pub fn current(&self) -> Kib {
-        self.expected.unwrap_or(self.device.original)
+        self.expected
     }
 
     pub fn pattern(&self) -> Option<Pattern> {
@@ -90,9 +93,10 @@ impl Watched {
     }
 
     fn set(&mut self, to: Kib, why: SetReason, out: &mut Output) {
-        let from = self.current();
+        let from = self.expected;
         if from != to {
-            self.expected = Some(to);
+            self.expected = to;
+            self.or_else = Some(from);
             out.actions.push(Action::Set { bdi: self.device.bdi.clone(), from, to, why });
         }
     }
@@ -124,7 +128,10 @@ impl Watched {
     /// `false` where the knob does not read what it should: then this tick is spent on that.
     fn knob_is_ours(&mut self, tick: &DeviceTick, around: &Surroundings, out: &mut Output) -> bool {
         let Some(found) = tick.knob else { return true };
-        let expected = *self.expected.get_or_insert(found);
+        if self.or_else.take() == Some(found) {
+            self.expected = found;
+        }
+        let expected = self.expected;
         if found == expected {
             return true;
         }
@@ -135,7 +142,7 @@ impl Watched {
         if by_kernel && self.rewritten < REWRITE_MOST {
             out.records.push(self.record(at, What::KernelRaised { expected, found, limits: tick.limits }));
             self.end_trial_void("the kernel recomputed the value", at, around.settings, out);
-            self.expected = Some(found);
+            self.expected = found;
             self.slots.clear();
             if expected == self.device.original {
                 self.device.original = found;
@@ -146,7 +153,7 @@ impl Watched {
             }
         } else {
             self.end_trial_void("somebody else wrote the knob", at, around.settings, out);
-            self.expected = Some(found);
+            self.expected = found;
             self.home = found;
             self.mode = Mode::HandsOff;
             out.records.push(self.record(at, What::HandsOff { expected, found, writer: tick.writer.clone() }));
@@ -319,8 +326,9 @@ impl Watched {
 
     pub(crate) fn applied(&mut self, now: Nanos, applied: &Applied, settings: &Settings, out: &mut Output) {
         out.records.push(self.record(now, What::Applied { applied: applied.clone() }));
+        self.or_else = None;
         if refused(applied) {
-            self.expected = Some(applied.read_back);
+            self.expected = applied.read_back;
             if let Mode::Trial(trial) = &self.mode {
                 let reason = format!("the kernel made {} of {}", applied.read_back, applied.wanted);
                 let verdict = trial.verdict(Outcome::Reverted, reason, &settings.trial);
@@ -331,10 +339,12 @@ impl Watched {
 
     pub(crate) fn failed(&mut self, now: Nanos, wanted: Kib, error: &str, settings: &Settings, out: &mut Output) {
         out.records.push(self.record(now, What::Failed { wanted, error: error.into() }));
-        // Whatever the knob reads at the next tick is the truth; a trial whose write failed is no trial.
+        // The knob reads what it read before, or what was wanted; any third value is somebody else's.
+        if let Some(before) = self.or_else.replace(wanted) {
+            self.expected = before;
+        }
         self.end_trial_void("the knob could not be written", now, settings, out);
         self.cool.reverted(now, settings);
-        self.expected = None;
         self.slots.clear();
     }
 

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The agent: turns the world into inputs of `step`, carries out its actions, keeps and prints its records, and puts every value
+//! back when it leaves. It decides nothing.
+//!
+//! One thread: between ticks it sleeps in `poll(2)`, woken by the clock, by a signal, or by somebody who writes a knob.
+
+mod act;
+mod leave;
+mod observe;
+pub mod report;
+mod signals;
+
+use crate::actuator::{Hotplug, Roots, Watch};
+use crate::cli::{Exit, Format, Refused};
+use crate::config::Config;
+use crate::journal::{AgentLock, Journal, Retention, RunInfo};
+use crate::sensor::{self, Sense};
+use act::Hands;
+use anyhow::Context;
+use keepahead_core::device::Device;
+use keepahead_core::event::{Action, Input, Record};
+use keepahead_core::sample::Completeness;
+use keepahead_core::step::{State, step};
+use keepahead_core::units::Nanos;
+use keepahead_policies::rules::Rules;
+use signals::{Signal, Signals};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Where the machine-wide lock is: one agent a machine, whatever its state directory.
+pub const LOCK: &str = "/run/keepahead.lock";
+
+/// What `keepahead run` was asked to do.
+pub struct Plan {
+    pub config: Config,
+    pub state_dir: PathBuf,
+    pub dry_run: bool,
+    /// Names of devices; empty: all that the configuration selects.
+    pub only: Vec<String>,
+    pub duration: Option<Duration>,
+    pub format: Format,
+}
+
+/// A running agent.
+struct Agent {
+    plan: Plan,
+    start: Nanos,
+    state: State,
+    policy: Rules,
+    sensor: Box<dyn Sense>,
+    roots: Roots,
+    hotplug: Hotplug,
+    watch: Option<Watch>,
+    /// Journal and actuator; `None` in a dry run, which writes nothing anywhere.
+    hands: Option<Hands>,
+    /// When every device was last read, and not only those on trial.
+    last_full: Nanos,
+}
+
+/// Runs until the duration is over, a signal comes, or something breaks; originals are back when it returns.
+pub fn run(plan: Plan) -> anyhow::Result<Exit> {
+    let _lock = if plan.dry_run { None } else { Some(lock(Path::new(LOCK))?) };
+    let signals = Signals::block().context("signals could not be caught")?;
+    let mut agent = Agent::open(plan)?;
+    leave::on_panic(&agent.plan);
+    let ended = agent.tune(&signals);
+    let left = agent.leave();
+    ended.and(left)
+}
+
+pub fn lock(path: &Path) -> Result<AgentLock, Refused> {
+    AgentLock::take(path).map_err(|e| Refused::new(Exit::Locked, e.to_string()))
+}
+
+/// CLOCK_MONOTONIC, the clock of all records.
+fn now() -> Nanos {
+    let ts = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap_or(nix::sys::time::TimeSpec::new(0, 0));
+    Nanos(ts.tv_sec() as u64 * 1_000_000_000 + ts.tv_nsec() as u64)
+}
+
+impl Agent {
+    fn open(plan: Plan) -> anyhow::Result<Agent> {
+        let roots = Roots::default();
+        let (sensor, why_coarse) = sensor::open(true);
+        if let Some(why) = why_coarse {
+            if !plan.dry_run {
+                let message = format!(
+                    "{why}\nWithout the kernel probes no change can be shown to help, so none is made. \
+                     `keepahead run --dry-run` works with coarse figures; `keepahead doctor` says what is missing"
+                );
+                return Err(Refused::new(Exit::Missing, message).into());
+            }
+            eprintln!("keepahead: {why}\nkeepahead: coarse suggestions from /proc/diskstats only; no hits, no misses");
+        }
+        let hands = if plan.dry_run { None } else { Some(Hands::open(&plan, &roots)?) };
+        let state = State::new(plan.config.settings.clone(), plan.dry_run);
+        let hotplug = Hotplug::new(&roots);
+        let mut agent = Agent {
+            plan,
+            start: now(),
+            state,
+            policy: Rules,
+            sensor,
+            roots,
+            hotplug,
+            watch: None,
+            hands,
+            last_full: Nanos(0),
+        };
+        agent.watch = agent.watch_knobs();
+        Ok(agent)
+    }
+
+    /// In a dry run nobody's write matters.
+    fn watch_knobs(&self) -> Option<Watch> {
+        self.hands.as_ref()?;
+        match Watch::open(&self.roots) {
+            Ok(watch) => Some(watch),
+            Err(e) => {
+                tracing::warn!("writers of the knob will be noticed at the next tick, but not named: {e}");
+                None
+            }
+        }
+    }
+
+    fn selects(&self, device: &Device) -> bool {
+        let named = |name: &String| [&device.bdi.0, &device.label, &device.identity].contains(&name);
+        self.plan.config.devices.selects(device) && (self.plan.only.is_empty() || self.plan.only.iter().any(named))
+    }
+
+    fn tune(&mut self, signals: &Signals) -> anyhow::Result<Exit> {
+        self.announce()?;
+        let end = self.plan.duration.map(|d| self.start + Nanos::from(d));
+        let mut next = now();
+        loop {
+            let pace = if self.state.on_trial() { self.plan.config.agent.trial_tick } else { self.plan.config.agent.tick };
+            let deadline = end.map_or(next, |end| end.min(next));
+            match signals.wait_until(deadline, self.watch.as_ref())? {
+                Some(Signal::Leave(name)) => {
+                    tracing::info!("leaving: {name}");
+                    return Ok(Exit::Ok);
+                }
+                Some(Signal::TakeBack) => self.take_back()?,
+                None => {}
+            }
+            let at = now();
+            if end.is_some_and(|end| at >= end) {
+                return Ok(Exit::Ok);
+            }
+            if at >= next {
+                self.tick(at)?;
+                // A late tick is not made up for: the next one is a pace from now.
+                next = now() + pace;
+            }
+        }
+    }
+
+    /// What is there at the start.
+    fn announce(&mut self) -> anyhow::Result<()> {
+        self.changes_of_devices()?;
+        if let Some(missing) = self.sensor.missing() {
+            tracing::warn!("sensing is incomplete: {missing}");
+        }
+        let devices = self.state.devices().count();
+        if devices == 0 {
+            let message = match self.plan.only.is_empty() {
+                true => "no tunable device is there (yet); `keepahead devices` says why".to_string(),
+                false => format!("no tunable device is called {}; `keepahead devices` names them", self.plan.only.join(" or ")),
+            };
+            if !self.plan.only.is_empty() {
+                return Err(Refused::new(Exit::Failure, message).into());
+            }
+            tracing::warn!("{message}");
+        }
+        Ok(())
+    }
+
+    fn changes_of_devices(&mut self) -> anyhow::Result<()> {
+        let changes = match self.hotplug.poll() {
+            Ok(changes) => changes,
+            Err(e) => {
+                tracing::warn!("devices could not be listed: {e}");
+                return Ok(());
+            }
+        };
+        let at = now();
+        for bdi in changes.gone {
+            if let Some(hands) = &mut self.hands {
+                hands.gone(&bdi);
+            }
+            self.feed(Input::Gone { now: at, bdi })?;
+        }
+        for device in changes.appeared {
+            if !self.selects(&device) {
+                continue;
+            }
+            if let Some(hands) = &mut self.hands {
+                hands.appeared(&device);
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.add(&device);
+            }
+            self.feed(Input::Appeared { now: at, device })?;
+        }
+        Ok(())
+    }
+
+    /// Each device that was left to somebody else is tuned again.
+    fn take_back(&mut self) -> anyhow::Result<()> {
+        let at = now();
+        let taken: Vec<_> = self.state.devices().filter(|d| d.hands_off()).map(|d| d.device.bdi.clone()).collect();
+        for bdi in taken {
+            self.feed(Input::TakeBack { now: at, bdi })?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, at: Nanos) -> anyhow::Result<()> {
+        let full = at.since(self.last_full) >= Nanos::from_millis(900);
+        if full {
+            self.last_full = at;
+            self.changes_of_devices()?;
+        }
+        let tick = self.observe(at, full)?;
+        self.feed(Input::Tick(tick))
+    }
+
+    /// One input through `step`, its actions carried out, their outcomes fed back, until nothing is left to do.
+    fn feed(&mut self, input: Input) -> anyhow::Result<()> {
+        let mut inputs = std::collections::VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            if let Some(hands) = &mut self.hands {
+                hands.note_input(&self.state, &input);
+            }
+            let output = step(&mut self.state, &self.policy, &input);
+            if let Some(hands) = &mut self.hands {
+                hands.note_records(&output.records);
+            }
+            for record in &output.records {
+                self.say(record)?;
+            }
+            for Action::Set { bdi, from, to, why } in output.actions {
+                let device = self.state.devices().find(|d| d.device.bdi == bdi).map(|d| d.device.clone());
+                if let (Some(hands), Some(device)) = (&mut self.hands, device) {
+                    inputs.push_back(hands.set(&device, from, to, why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&self, record: &Record) -> anyhow::Result<()> {
+        match self.plan.format {
+            Format::Json => crate::cli::json_line(&report::json(record, SystemTime::now())),
+            Format::Text => {
+                let mut line = format!("{} {}\n", report::clock(record.at, self.start), report::text(record));
+                if let Some(lines) = self.by_hand(record) {
+                    line += &lines;
+                }
+                crate::cli::text(&line)
+            }
+        }
+    }
+
+    /// In a dry run, the lines that apply a suggestion by hand.
+    fn by_hand(&self, record: &Record) -> Option<String> {
+        let keepahead_core::event::What::Proposed { to, .. } = &record.what else { return None };
+        let device = self.state.devices().find(|d| d.device.bdi == record.bdi)?;
+        let mut text = String::from("    by hand:\n");
+        for line in crate::actuator::apply_lines(&device.device, *to) {
+            text += &format!("      {line}\n");
+        }
+        Some(text)
+    }
+
+    /// Whether the sensor sees all that a trial needs.
+    pub(self) fn is_full(&self) -> bool {
+        self.sensor.completeness() == Completeness::Full
+    }
+}
+
+fn run_info(plan: &Plan) -> RunInfo {
+    let settings = serde_json::to_string(&plan.config.settings).unwrap_or_default();
+    let retention = Retention { inputs_mib: plan.config.journal.inputs_mib, records_days: plan.config.journal.records_days };
+    RunInfo::here(Path::new("/proc"), settings, retention)
+}
+
+/// Opens the journal and puts back what an earlier run left behind.
+fn open_journal(plan: &Plan) -> anyhow::Result<Journal> {
+    let (journal, notices) = Journal::open(&plan.state_dir, run_info(plan))?;
+    for notice in notices {
+        eprintln!("keepahead: {notice}");
+    }
+    Ok(journal)
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Signals as events: blocked for the whole process and read from a signalfd, so that they come between ticks and never inside one.
+
+use crate::actuator::Watch;
+use keepahead_core::units::Nanos;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal as Unix};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+pub enum Signal {
+    /// SIGTERM, SIGINT, SIGHUP or SIGQUIT.
+    Leave(&'static str),
+    /// SIGUSR1: take back the devices that somebody else wrote to.
+    TakeBack,
+}
+
+pub struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    pub fn block() -> nix::Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in [Unix::SIGTERM, Unix::SIGINT, Unix::SIGHUP, Unix::SIGQUIT, Unix::SIGUSR1] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+    }
+
+    /// Sleeps until `deadline`, a signal, or somebody else's write to a knob, whichever comes first.
+    pub fn wait_until(&self, deadline: Nanos, watch: Option<&Watch>) -> nix::Result<Option<Signal>> {
+        if let Some(signal) = self.next()? {
+            return Ok(Some(signal));
+        }
+        let left = Duration::from(deadline.since(super::now()));
+        // Rounded up: a poll that ends a little early would spin.
+        let timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        let mut fds = vec![PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        if let Some(watch) = watch {
+            fds.push(PollFd::new(watch.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => self.next(),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn next(&self) -> nix::Result<Option<Signal>> {
+        let Some(info) = self.fd.read_signal()? else { return Ok(None) };
+        let signal = Unix::try_from(info.ssi_signo as i32)?;
+        Ok(Some(if signal == Unix::SIGUSR1 { Signal::TakeBack } else { Signal::Leave(signal.as_str()) }))
+    }
+}
