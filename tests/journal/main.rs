@@ -73,8 +73,11 @@ impl FakeSys {
         self.root.join("class/bdi").join(&device.bdi.0).join("read_ahead_kb")
     }
 
+    /// In one go, as the kernel does it: a kill must not leave an empty knob.
     pub fn set(&self, device: &Device, value: u32) {
-        std::fs::write(self.knob(device), value.to_string()).unwrap();
+        let new = self.root.join(format!("new-{}", std::process::id()));
+        std::fs::write(&new, value.to_string()).unwrap();
+        std::fs::rename(new, self.knob(device)).unwrap();
     }
 
     pub fn get(&self, device: &Device) -> u32 {

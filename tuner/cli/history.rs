@@ -139,8 +139,7 @@ fn block(b: &Block) -> String {
 }
 
 fn verdict(v: &Verdict) -> String {
-    let mut text =
-        format!("{} after {} pairs at confidence {:.2}: {}", outcome(v.outcome), v.pairs, v.confidence, v.reason);
+    let mut text = format!("{} after {} pairs at confidence {:.2}: {}", outcome(v.outcome), v.pairs, v.confidence, v.reason);
     if let Some(Interval { low, mean, high }) = v.stall_ratio {
         text += &format!("; stall × {mean:.2} [{low:.2}, {high:.2}]");
     }
@@ -152,7 +151,10 @@ fn verdict(v: &Verdict) -> String {
 
 fn files(t: &Trial) -> String {
     let Some(f) = &t.files else { return String::new() };
-    format!("; open files: {} refreshed, {} advised by their program, {} still with an old value", f.refreshed, f.advised, f.stale)
+    format!(
+        "; open files: {} refreshed, {} advised by their program, {} still with an old value",
+        f.refreshed, f.advised, f.stale
+    )
 }
 
 fn percent(ratio: Option<f64>) -> String {
@@ -184,7 +186,9 @@ fn released(r: &Released, out: &mut dyn Write) -> io::Result<()> {
         "restored" if r.last_written == r.original => format!("left at its original {}", r.original),
         "restored" => format!("restored: {} → {}", r.last_written, r.original),
         "kept_on_exit" => format!("kept on exit: {} (the original was {})", r.last_written, r.original),
-        "hands_off" => format!("not restored: somebody else had written it (ours was {}, the original {})", r.last_written, r.original),
+        "hands_off" => {
+            format!("not restored: somebody else had written it (ours was {}, the original {})", r.last_written, r.original)
+        }
         _ => format!("gone, and our {} with it", r.last_written),
     };
     writeln!(out, "{}  {}  {what}\n", moment(&r.at), r.device)

@@ -68,7 +68,14 @@ pub fn run(path: &Path, subject: &mut dyn Replayable, out: &mut dyn Write) -> Re
     }
     let Some(d) = &replayed.difference else { return Ok(true) };
     let side = |s: &Option<String>| s.clone().unwrap_or("nothing".into());
-    writeln!(out, "first difference: run {}, input {}\n  recorded: {}\n  replayed: {}", d.run, d.seq, side(&d.recorded), side(&d.replayed))?;
+    writeln!(
+        out,
+        "first difference: run {}, input {}\n  recorded: {}\n  replayed: {}",
+        d.run,
+        d.seq,
+        side(&d.recorded),
+        side(&d.replayed)
+    )?;
     Ok(false)
 }
 
@@ -123,12 +130,14 @@ fn replay_segment(
     done: &mut Replayed,
 ) -> Result<(), ReplayError> {
     let read = |source| JournalError::Read { path: path.into(), source };
-    let inputs = pairs(conn, "SELECT seq, body FROM input WHERE segment = ?1 ORDER BY seq", params![segment.id]).map_err(read)?;
+    let inputs =
+        pairs(conn, "SELECT seq, body FROM input WHERE segment = ?1 ORDER BY seq", params![segment.id]).map_err(read)?;
     let of_segment = "SELECT seq, body FROM record WHERE run = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq";
     let records = pairs(conn, of_segment, params![segment.run, segment.seq, segment.until]).map_err(read)?;
     let mut records = records.into_iter().peekable();
     for (i, (seq, body)) in inputs.iter().enumerate() {
-        let parse = |source| JournalError::Parse { path: path.into(), row: format!("input {seq} of segment {}", segment.id), source };
+        let parse =
+            |source| JournalError::Parse { path: path.into(), row: format!("input {seq} of segment {}", segment.id), source };
         let input: Input = serde_json::from_str(body).map_err(parse)?;
         let until = inputs.get(i + 1).map_or(i64::MAX, |next| next.0);
         let is_cut = i + 1 == inputs.len() && !segment.complete;
@@ -140,7 +149,8 @@ fn replay_segment(
                 Some(body) if body == replayed => done.equal += 1,
                 None if is_cut => done.unwritten += 1,
                 body => {
-                    done.difference = Some(Difference { run: segment.run, seq: *seq, recorded: body, replayed: Some(replayed) });
+                    done.difference =
+                        Some(Difference { run: segment.run, seq: *seq, recorded: body, replayed: Some(replayed) });
                     return Ok(());
                 }
             }

@@ -19,13 +19,24 @@ pub enum JournalError {
     Open { path: PathBuf, source: rusqlite::Error },
     #[error("there is no journal at {path}: `keepahead run` writes one; name its directory with --state-dir")]
     Absent { path: PathBuf },
-    #[error("journal {path}: {what} could not be committed ({source}); the file has {size_kib} KiB, its file system {free_kib} KiB free{way_out}")]
-    Write { path: PathBuf, what: &'static str, size_kib: u64, free_kib: u64, way_out: &'static str, source: rusqlite::Error },
+    #[error(
+        "journal {path}: {what} could not be committed ({source}); the file has {size_kib} KiB, its file system {free_kib} KiB free{way_out}"
+    )]
+    Write {
+        path: PathBuf,
+        what: &'static str,
+        size_kib: u64,
+        free_kib: u64,
+        way_out: &'static str,
+        source: Box<rusqlite::Error>,
+    },
     #[error("journal {path}: cannot be read: {source}")]
     Read { path: PathBuf, source: rusqlite::Error },
     #[error("journal {path}: row {row} does not parse: {source}; the file was changed by hand or damaged")]
     Parse { path: PathBuf, row: String, source: serde_json::Error },
-    #[error("restore file {path}: cannot be replaced: {source}; no device was written; free space there or choose another --state-dir")]
+    #[error(
+        "restore file {path}: cannot be replaced: {source}; no device was written; free space there or choose another --state-dir"
+    )]
     RestoreFile { path: PathBuf, source: io::Error },
     #[error("{path} could not be set aside as {to}: {source}; move it away by hand")]
     SetAside { path: PathBuf, to: PathBuf, source: io::Error },
@@ -41,7 +52,7 @@ impl JournalError {
             Some(rusqlite::ErrorCode::ReadOnly) => ": it is read-only; remount it, or choose another --state-dir",
             _ => "; devices are left as they are until the journal can be written again",
         };
-        JournalError::Write { path: path.into(), what, size_kib, free_kib, way_out, source }
+        JournalError::Write { path: path.into(), what, size_kib, free_kib, way_out, source: Box::new(source) }
     }
 
     /// The disk (or a quota) under the journal is full.

@@ -27,8 +27,7 @@ impl AgentLock {
     /// Takes the lock or says who has it.
     pub fn take(path: &Path) -> Result<AgentLock, LockError> {
         let io = |source| LockError::Io { path: path.into(), source };
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut held) => {
                 held.set_len(0).map_err(io)?;

@@ -37,7 +37,10 @@ impl Knobs for BdiKnobs {
 
     fn read(&self, bdi: &BdiName) -> io::Result<Kib> {
         let text = std::fs::read_to_string(self.knob(bdi))?;
-        text.trim().parse().map(Kib).map_err(|_| io::Error::other(format!("read_ahead_kb says {:?}, not a number", text.trim())))
+        text.trim()
+            .parse()
+            .map(Kib)
+            .map_err(|_| io::Error::other(format!("read_ahead_kb says {:?}, not a number", text.trim())))
     }
 
     fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
@@ -86,11 +89,17 @@ pub enum Outcome {
     /// It was already there: a crash between restoring and noting it, or a trial that had ended.
     AlreadyOriginal,
     /// Somebody else wrote it since: left alone.
-    NotOurs { found: Kib },
+    NotOurs {
+        found: Kib,
+    },
     /// The machine was booted since: the kernel made the value anew.
-    Rebooted { found: Kib },
+    Rebooted {
+        found: Kib,
+    },
     DeviceGone,
-    Failed { error: String },
+    Failed {
+        error: String,
+    },
 }
 
 impl Outcome {

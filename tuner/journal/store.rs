@@ -5,6 +5,7 @@
 use super::clock;
 use super::error::{JournalError, Notice};
 use super::restore_file::Ledger;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub(super) fn open(dir: &Path, notices: &mut Vec<Notice>) -> Result<Opened, Jour
 fn open_whole(path: &Path) -> Result<Opened, Unusable> {
     let sort = |e: rusqlite::Error| sort_error(path, e);
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(sort)?;
+    // Until the file is trusted: closing it would otherwise write a log that still lies there into whatever file this is.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sort)?;
     let is_new = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0)).map_err(sort)? == 0;
     if is_new {
         make(&conn).map_err(sort)?;
@@ -63,14 +66,15 @@ fn open_whole(path: &Path) -> Result<Opened, Unusable> {
     conn.pragma_update(None, "synchronous", "FULL").map_err(sort)?;
     // A reader that stays long in `history` must not let the log grow without bound once it is gone.
     conn.pragma_update(None, "journal_size_limit", 4 << 20).map_err(sort)?;
-    let body: Option<String> =
-        conn.query_row("SELECT body FROM restore", [], |r| r.get(0)).optional().map_err(sort)?;
+    let body: Option<String> = conn.query_row("SELECT body FROM restore", [], |r| r.get(0)).optional().map_err(sort)?;
     let ledger = match body {
         None => None,
         Some(text) => Some(
-            Ledger::unseal(text.as_bytes()).map_err(|why| Unusable::Damaged(format!("its list of values to restore: {why}")))?,
+            Ledger::unseal(text.as_bytes())
+                .map_err(|why| Unusable::Damaged(format!("its list of values to restore: {why}")))?,
         ),
     };
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sort)?;
     Ok(Opened { conn, ledger })
 }
 

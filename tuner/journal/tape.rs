@@ -234,8 +234,9 @@ impl Tape {
 
     fn retain_segments(&self, conn: &Connection, before: &str) -> rusqlite::Result<()> {
         let limit = i64::from(self.retention.inputs_mib) << 20;
-        let (mut total, last): (i64, Option<i64>) =
-            conn.prepare_cached("SELECT coalesce(sum(bytes), 0), max(id) FROM segment")?.query_row([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        let (mut total, last): (i64, Option<i64>) = conn
+            .prepare_cached("SELECT coalesce(sum(bytes), 0), max(id) FROM segment")?
+            .query_row([], |r| Ok((r.get(0)?, r.get(1)?)))?;
         conn.prepare_cached("UPDATE segment SET whole = 0 WHERE utc < ?1 AND id <> ?2")?.execute(params![before, last])?;
         let mut room = DELETES;
         while room > 0 {
