@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `keepahead restore`: puts back by hand what a killed agent, or `on_exit = "keep"` undone, left behind. Takes a state directory and a
+//! way to find devices, prints what became of each; refuses while an agent runs, because that one would not know.
+
+use crate::journal::recover::{self, Knobs};
+use crate::journal::{AgentLock, Journal, JournalError, LockError, Outcome, Restored, RunInfo};
+use std::io::{self, Write};
+use std::path::Path;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+    #[error("{failed} of {all} devices could not be restored; they stay noted for the next try")]
+    Failed { failed: usize, all: usize },
+    #[error("{0}: has no value of keepahead's; see `keepahead devices` for the names")]
+    NoSuchDevice(String),
+}
+
+/// Restores all devices, or the one of that label, bdi or identity.
+pub fn run(
+    state_dir: &Path,
+    device: Option<&str>,
+    info: RunInfo,
+    knobs: &dyn Knobs,
+    out: &mut dyn Write,
+) -> Result<(), RestoreError> {
+    if !state_dir.is_dir() {
+        writeln!(out, "Nothing to restore: there is no {}.", state_dir.display())?;
+        return Ok(());
+    }
+    let _lock = AgentLock::take(&Journal::lock_path(state_dir))?;
+    let restored = match Journal::open(state_dir, info.clone()) {
+        Ok((mut journal, notices)) => {
+            for notice in notices {
+                writeln!(out, "{notice}")?;
+            }
+            let (restored, noted) = journal.restore(device, knobs);
+            if let Err(e) = noted.and_then(|()| journal.close()) {
+                writeln!(out, "the restoring could not be noted: {e}")?;
+            }
+            restored
+        }
+        Err(e) => without_journal(state_dir, device, &info, knobs, &e, out)?,
+    };
+    report(device, &restored, out)
+}
+
+/// A journal that cannot be opened (full disk, newer version) is no reason to leave values behind: the restore file has them.
+fn without_journal(
+    state_dir: &Path,
+    device: Option<&str>,
+    info: &RunInfo,
+    knobs: &dyn Knobs,
+    why: &JournalError,
+    out: &mut dyn Write,
+) -> io::Result<Vec<Restored>> {
+    writeln!(out, "{why}\nrestoring from restore.json alone")?;
+    let mut items = Journal::emergency_restore_file(state_dir);
+    items.retain(|o| device.is_none_or(|name| o.is_named(name)));
+    Ok(recover::restore(&items, &info.boot_id, knobs))
+}
+
+fn report(device: Option<&str>, restored: &[Restored], out: &mut dyn Write) -> Result<(), RestoreError> {
+    if restored.is_empty() {
+        if let Some(name) = device {
+            return Err(RestoreError::NoSuchDevice(name.into()));
+        }
+        writeln!(out, "Nothing to restore: no device has a value of keepahead's.")?;
+    }
+    for one in restored {
+        writeln!(out, "{one}")?;
+    }
+    match restored.iter().filter(|r| matches!(r.outcome, Outcome::Failed { .. })).count() {
+        0 => Ok(()),
+        failed => Err(RestoreError::Failed { failed, all: restored.len() }),
+    }
+}

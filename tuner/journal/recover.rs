@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Putting values back: takes what is outstanding and a way to find, read and write the knobs; gives what became of each device.
+//! The original comes back only where the value is still one of ours; somebody else's value is never touched.
+
+use super::Release;
+use super::restore_file::Outstanding;
+use keepahead_core::device::BdiName;
+use keepahead_core::units::Kib;
+use serde::Serialize;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The knobs of a machine, as far as restoring needs them.
+pub trait Knobs {
+    /// The bdi that this identity has now. `last` is the name it had when we wrote; another device may have it by now.
+    fn find(&self, identity: &str, last: &BdiName) -> Option<BdiName>;
+    fn read(&self, bdi: &BdiName) -> io::Result<Kib>;
+    fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()>;
+}
+
+/// Knobs under `SYS/class/bdi`, found by the name they had. All that a panic hook can do; elsewhere pass a finder by identity.
+pub struct BdiKnobs {
+    pub sys: PathBuf,
+}
+
+impl BdiKnobs {
+    fn knob(&self, bdi: &BdiName) -> PathBuf {
+        self.sys.join("class/bdi").join(&bdi.0).join("read_ahead_kb")
+    }
+}
+
+impl Knobs for BdiKnobs {
+    fn find(&self, _identity: &str, last: &BdiName) -> Option<BdiName> {
+        self.knob(last).exists().then(|| last.clone())
+    }
+
+    fn read(&self, bdi: &BdiName) -> io::Result<Kib> {
+        let text = std::fs::read_to_string(self.knob(bdi))?;
+        text.trim()
+            .parse()
+            .map(Kib)
+            .map_err(|_| io::Error::other(format!("read_ahead_kb says {:?}, not a number", text.trim())))
+    }
+
+    fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
+        std::fs::write(self.knob(bdi), value.0.to_string())
+    }
+}
+
+/// [`BdiKnobs`] with a finder by identity.
+pub struct FoundKnobs<'a> {
+    pub knobs: BdiKnobs,
+    pub finder: &'a dyn Fn(&str, &BdiName) -> Option<BdiName>,
+}
+
+impl Knobs for FoundKnobs<'_> {
+    fn find(&self, identity: &str, last: &BdiName) -> Option<BdiName> {
+        (self.finder)(identity, last)
+    }
+
+    fn read(&self, bdi: &BdiName) -> io::Result<Kib> {
+        self.knobs.read(bdi)
+    }
+
+    fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
+        self.knobs.write(bdi, value)
+    }
+}
+
+/// What became of one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    pub identity: String,
+    pub label: String,
+    /// The value that was ours.
+    pub from: Kib,
+    /// The original.
+    pub to: Kib,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The original was written and read back.
+    Restored,
+    /// It was already there: a crash between restoring and noting it, or a trial that had ended.
+    AlreadyOriginal,
+    /// Somebody else wrote it since: left alone.
+    NotOurs {
+        found: Kib,
+    },
+    /// The machine was booted since: the kernel made the value anew.
+    Rebooted {
+        found: Kib,
+    },
+    DeviceGone,
+    Failed {
+        error: String,
+    },
+}
+
+impl Outcome {
+    /// How the device is released; `None`: it stays outstanding for the next try.
+    pub fn release(&self) -> Option<Release> {
+        match self {
+            Outcome::Restored | Outcome::AlreadyOriginal => Some(Release::Restored),
+            Outcome::NotOurs { .. } => Some(Release::HandsOff),
+            Outcome::Rebooted { .. } | Outcome::DeviceGone => Some(Release::Gone),
+            Outcome::Failed { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Restored { label, from, to, .. } = self;
+        match &self.outcome {
+            Outcome::Restored => write!(f, "{label}: restored {from} → {to}"),
+            Outcome::AlreadyOriginal => write!(f, "{label}: {to} is already back"),
+            Outcome::NotOurs { found } => {
+                write!(f, "{label}: left at {found}: somebody else wrote it since ours ({from}; the original was {to})")
+            }
+            Outcome::Rebooted { found } => {
+                write!(f, "{label}: nothing to restore: the machine was booted since, {found} is the kernel's own")
+            }
+            Outcome::DeviceGone => write!(f, "{label}: the device is gone, and the value with it"),
+            Outcome::Failed { error } => write!(f, "{label}: {to} could not be put back over {from}: {error}; it stays noted"),
+        }
+    }
+}
+
+/// Puts back each value that is still ours. Needs no journal: a crash halfway is seen next time as [`Outcome::AlreadyOriginal`].
+pub fn restore(items: &[Outstanding], boot_id: &str, knobs: &dyn Knobs) -> Vec<Restored> {
+    let one = |o: &Outstanding| Restored {
+        identity: o.identity.clone(),
+        label: o.label.clone(),
+        from: o.last_written,
+        to: o.original,
+        outcome: restore_one(o, boot_id, knobs).unwrap_or_else(|e| Outcome::Failed { error: e.to_string() }),
+    };
+    items.iter().map(one).collect()
+}
+
+fn restore_one(o: &Outstanding, boot_id: &str, knobs: &dyn Knobs) -> io::Result<Outcome> {
+    let Some(bdi) = knobs.find(&o.identity, &o.bdi) else { return Ok(Outcome::DeviceGone) };
+    let found = knobs.read(&bdi)?;
+    // Values in sysfs do not outlive a boot: one that equals ours is then the kernel's or a udev rule's.
+    if o.boot_id != boot_id {
+        return Ok(Outcome::Rebooted { found });
+    }
+    if found == o.original {
+        return Ok(Outcome::AlreadyOriginal);
+    }
+    if !o.ours.contains(&found) {
+        return Ok(Outcome::NotOurs { found });
+    }
+    knobs.write(&bdi, o.original)?;
+    match knobs.read(&bdi)? {
+        now if now == o.original => Ok(Outcome::Restored),
+        now => Ok(Outcome::Failed { error: format!("the kernel made {now} of it") }),
+    }
+}
+
+/// For a panic hook: puts back what `restore.json` of the state directory names, with no database and no discovery.
+pub fn emergency(state_dir: &Path, sys: &Path, boot_id: &str) -> Vec<Restored> {
+    restore(&super::Journal::emergency_restore_file(state_dir), boot_id, &BdiKnobs { sys: sys.into() })
+}
