@@ -1,1 +1,143 @@
-//! x
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: takes arguments, calls one verb (a file each), gives an exit code that says what kind of trouble it was.
+
+mod check_config;
+mod doctor;
+mod duration;
+mod exit;
+pub mod output;
+
+pub use doctor::{Check, Report, Status};
+pub use exit::{Exit, Refused};
+pub use output::Format;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Closed-loop adaptive readahead for Linux: finds a better read_ahead_kb for every device, proves it on the live workload,
+/// keeps it or undoes it, and puts everything back when it leaves.
+#[derive(Debug, Parser)]
+#[command(name = "keepahead", version, after_help = exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Text for people, or JSON lines for machines.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Watch every tunable device and tune it, until a signal or --duration ends it.
+    Run(RunArgs),
+    /// Show every device, its value, and what is not tunable and why.
+    Devices(DevicesArgs),
+    /// Show what this machine and kernel offer, what is missing, and what to do about it.
+    Doctor,
+    /// Tell each trial's story from the journal.
+    History(HistoryArgs),
+    /// Put the original values back by hand, where the present ones are still keepahead's.
+    Restore(RestoreArgs),
+    /// Run the decisions of a journal again from its recorded windows and compare.
+    Replay(ReplayArgs),
+    /// Check a configuration file: exit code 0 and `ok`, or 2 and every problem with its line.
+    CheckConfig(CheckConfigArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Write nothing anywhere: print each suggested change with its evidence and the lines to apply it by hand.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Tune this device only (bdi name, label or identity, as `keepahead devices` shows them; repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub device: Vec<String>,
+    /// Leave after this time: 500ms, 60s, 5m, 1h.
+    #[arg(long, value_parser = duration::parse)]
+    pub duration: Option<Duration>,
+    /// Configuration file; without it /etc/keepahead/keepahead.toml where it exists, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the journal, the restore file and the lock live (agent.state_dir of the configuration).
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DevicesArgs {
+    /// Configuration file, for its selection of devices.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// Only this device (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub device: Vec<String>,
+    /// Configuration file, for its state directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// Configuration file, for its state directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The journal's SQLite file.
+    #[arg(value_name = "JOURNAL")]
+    pub journal: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckConfigArgs {
+    /// The file; without it /etc/keepahead/keepahead.toml.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Parses the command line, runs the verb, says what went wrong on standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            // A reader that left early (`| head`) is no failure of ours.
+            if output::is_broken_pipe(&error) {
+                return Exit::Ok.into();
+            }
+            eprintln!("keepahead: {error:#}");
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.verb {
+        Verb::Doctor => doctor::run(cli.format),
+        Verb::CheckConfig(args) => check_config::run(args.file, cli.format),
+        other => Err(Refused::new(Exit::Failure, format!("{other:?}: this build does not have that verb yet")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

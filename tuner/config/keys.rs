@@ -70,7 +70,9 @@ impl Limit {
             Limit::Bool => "true or false".into(),
             Limit::Text => "a string, not empty".into(),
             Limit::Globs => "a list of strings, none empty".into(),
-            Limit::Rules => "a list of { comm = \"GLOB\", uid = NUMBER, cgroup = \"GLOB\" }, each with at least one of them".into(),
+            Limit::Rules => {
+                "a list of { comm = \"GLOB\", uid = NUMBER, cgroup = \"GLOB\" }, each with at least one of them".into()
+            }
         }
     }
 }

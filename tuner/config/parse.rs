@@ -151,7 +151,9 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
         }
         Slot::Path(v) => *v = text(value).ok_or_else(wrong)?.into(),
         Slot::Text(v) => *v = text(value).ok_or_else(wrong)?,
-        Slot::Globs(v) => *v = value.as_array().and_then(|a| a.iter().map(|n| text(n.get_ref())).collect()).ok_or_else(wrong)?,
+        Slot::Globs(v) => {
+            *v = value.as_array().and_then(|a| a.iter().map(|n| text(n.get_ref())).collect()).ok_or_else(wrong)?
+        }
         Slot::Rules(v) => {
             let rules = value.as_array().ok_or_else(wrong)?;
             *v = rules.iter().map(|n| rule(n.get_ref())).collect::<Result<_, _>>()?;
@@ -241,5 +243,9 @@ fn rule(value: &DeValue<'_>) -> Result<Rule, String> {
         good.ok_or_else(|| format!("condition {} wants another value; wanted is {}", name.get_ref(), Limit::Rules.range()))?;
     }
     // A rule without conditions would match every process: surely not what was meant.
-    if rule == Rule::default() { Err(format!("a rule without conditions; wanted is {}", Limit::Rules.range())) } else { Ok(rule) }
+    if rule == Rule::default() {
+        Err(format!("a rule without conditions; wanted is {}", Limit::Rules.range()))
+    } else {
+        Ok(rule)
+    }
 }

@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = keys! {
     "bounds" {
         "floor_kib", READ_AHEAD, "KiB", U32(settings.floor.0), "No value below this is ever written.";
         "ceiling_kib", READ_AHEAD, "KiB", U32(settings.ceiling.0), "No value above this is ever written.";
-        "max_step_factor", Limit::PowerOfTwo { low: 2, high: 1024 }, "factor", U32(settings.max_step), "Largest factor between the present value and a candidate.";
+        "max_step_factor", Limit::PowerOfTwo { low: 2, high: 1024 }, "factor", U32(settings.max_step), "Largest factor between the present value and a candidate that no trial has proven yet.";
         "memory_share_percent", number(0.1, 50.0), "percent of MemAvailable", Percent(settings.memory_share), "What the windows of all active streams together may take.";
     }
     "trial" {
@@ -93,7 +93,10 @@ pub const KEYS: &[Key] = keys! {
 
 /// What each table is about.
 pub const TABLES: &[(&str, &str)] = &[
-    ("devices", "Which devices are tuned. Globs (* and ?) on the bdi name (259:0), the label (nvme0n1) or the identity, as `keepahead devices` shows them."),
+    (
+        "devices",
+        "Which devices are tuned. Globs (* and ?) on the bdi name (259:0), the label (nvme0n1) or the identity, as `keepahead devices` shows them.",
+    ),
     ("bounds", "Which values of read_ahead_kb may ever be written."),
     ("trial", "How a candidate is compared with the present value: alternating blocks, a paired sequential test."),
     ("guards", "When nothing is tried."),
