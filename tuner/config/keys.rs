@@ -124,7 +124,8 @@ fn rule(r: &Rule) -> String {
 pub fn documented(config: &Config) -> String {
     let (mut config, mut defaults) = (config.clone(), Config::default());
     let mut text = String::from(
-        "# keepahead: every key, with its default. Each may be left out. Unknown keys and values out of range are refused;\n\
+        "# SPDX-License-Identifier: MIT OR Apache-2.0\n\
+         # keepahead: every key, with its default. Each may be left out. Unknown keys and values out of range are refused;\n\
          # `keepahead check-config FILE` tells. Written from tuner/config/table.rs: change it there.\n",
     );
     for (table, about) in TABLES {
