@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The two commands: `make demo` shows keepahead at work on a device that it sets up itself, `make test` runs every test.
+# Both install what is missing first (Debian, Ubuntu). Every target is safe to repeat.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+# rustup and cargo install put their programs here; mkfs and losetup live in sbin, which a user's PATH leaves out.
+export PATH := $(PATH):/usr/sbin:/sbin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+BPF_SOURCES = $(wildcard bpf/*.c bpf/*.h)
+SCRIPTS = $(shell grep -rlsE '^\#!/(usr/bin/env )?bash' scripts .ci)
+
+.PHONY: help build setup demo test bench lint
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    a real workload on a slow device, without and with keepahead (root, under 4 minutes)"
+	@echo "make test    every test; those that need root or BPF say so when they are skipped"
+	@echo "make bench   figures into target/bench/*.json, and as tables (make bench-NAME: one of them)"
+	@echo "make lint    formats, lints, licences, spelling"
+	@echo "make build   the release binary target/release/keepahead"
+	@echo "make setup   install what building needs, and nothing else"
+
+setup:
+	@scripts/setup build
+
+build: setup
+	$(CARGO) build --release --locked
+
+demo:
+	@scripts/setup demo
+	@scripts/demo
+
+# Tests named real_kernel share the machine's devices and page cache, so they run one at a time; all others run together.
+test:
+	@scripts/setup test
+	$(CARGO) test --workspace --locked -- --skip real_kernel
+	$(CARGO) test --workspace --locked --lib --bins --tests -- real_kernel --test-threads=1
+
+bench:
+	@scripts/setup bench
+	@scripts/bench
+
+bench-%:
+	@scripts/setup bench
+	@scripts/bench $*
+
+lint:
+	@scripts/setup lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked --no-default-features -- -D warnings
+	$(if $(BPF_SOURCES),clang-format --dry-run -Werror $(BPF_SOURCES))
+	$(CARGO) deny --locked check licenses bans sources
+	typos
+	$(if $(SCRIPTS),shellcheck $(SCRIPTS))

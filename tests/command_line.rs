@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The built program from outside: help, usage errors, `check-config` and `doctor`, each with its exit code and output stream.
+
+use assert_cmd::Command;
+use std::path::{Path, PathBuf};
+
+fn keepahead() -> Command {
+    Command::new(assert_cmd::cargo::cargo_bin!("keepahead"))
+}
+
+/// Runs with arguments; gives exit code, standard output and standard error.
+fn run(args: &[&str]) -> (i32, String, String) {
+    let output = keepahead().args(args).output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("not ended by a signal"), text(&output.stdout), text(&output.stderr))
+}
+
+fn config(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keepahead.toml");
+    std::fs::write(&file, text).unwrap();
+    (dir, file)
+}
+
+#[test]
+fn help_names_every_verb_and_exit_code() {
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for word in ["run", "devices", "doctor", "history", "restore", "replay", "check-config", "Exit codes:", "KEEPAHEAD_LOG"] {
+        assert!(out.contains(word), "{word} is not in the help:\n{out}");
+    }
+    for option in ["--dry-run", "--device", "--duration", "--config", "--state-dir", "--format"] {
+        assert!(run(&["run", "--help"]).1.contains(option), "{option} is not in the help of run");
+    }
+}
+
+#[test]
+fn usage_errors_are_2_and_on_standard_error() {
+    for args in [&["--nonsense"][..], &[], &["runn"], &["run", "--duration", "60"], &["replay"], &["doctor", "--format", "xml"]]
+    {
+        let (code, out, err) = run(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
+        assert!(!err.is_empty(), "{args:?}");
+    }
+    assert!(run(&["run", "--duration", "60"]).2.contains("one of ms, s, m, h, such as 60s"));
+}
+
+#[test]
+fn the_shipped_config_is_ok() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/keepahead.toml");
+    let (code, out, err) = run(&["check-config", file.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, format!("{}: ok\n", file.display()));
+}
+
+#[test]
+fn a_bad_config_is_2_with_file_line_key_and_way_out() {
+    let (_dir, file) = config("[bounds]\nflor_kib = 4\nceiling_kib = 0\n");
+    let name = file.display();
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    let wanted = format!(
+        "{name}:2: bounds.flor_kib: unknown key; did you mean bounds.floor_kib?\n\
+         {name}:3: bounds.ceiling_kib = 0: is below the allowed range, 4 to 1048576, a power of two (KiB)\n"
+    );
+    assert_eq!(out, wanted);
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap(), "--format", "json"]);
+    assert_eq!((code, out.lines().count()), (2, 2));
+    let first: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    assert_eq!((first["line"].as_u64(), first["key"].as_str()), (Some(2), Some("bounds.flor_kib")));
+}
+
+#[test]
+fn an_absent_config_is_1() {
+    let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("/nonexistent/keepahead.toml: cannot be read"), "{err}");
+}
+
+#[test]
+fn the_doctor_speaks_json_lines_and_exits_0_or_3() {
+    let (code, out, _) = run(&["doctor", "--format", "json"]);
+    let checks: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).expect("one JSON value a line")).collect();
+    assert!(checks.iter().any(|c| c["name"] == "kernel"));
+    let missing = checks.iter().any(|c| c["status"] == "missing");
+    assert_eq!(code, if missing { 3 } else { 0 });
+    let (text_code, text, _) = run(&["doctor"]);
+    assert_eq!(text_code, code);
+    assert_eq!(text.contains("MISSING"), missing);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let script = format!("{} doctor | true; exit ${{PIPESTATUS[0]}}", assert_cmd::cargo::cargo_bin!("keepahead").display());
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+    assert_ne!(output.status.code(), Some(101));
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `keepahead doctor`: takes what the machine says of itself, gives a [`Report`]: one [`Check`] a line with what it means and what
+//! to do. Reads only. Probes and devices append their own checks to the same report.
+
+mod kernel;
+mod privilege;
+mod surroundings;
+
+use super::Exit;
+use super::output::{self, Format};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Ok,
+    /// keepahead works, with something less exact or out of reach; the detail says what.
+    Degraded,
+    /// Without it keepahead cannot tune; the detail says what still works.
+    Missing,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub status: Status,
+    /// What was found, and what it means.
+    pub detail: String,
+    /// What to do about it; none where nothing needs doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Check {
+        Check { name: name.into(), status: Status::Ok, detail: detail.into(), remedy: None }
+    }
+
+    pub fn degraded(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
+        Check { name: name.into(), status: Status::Degraded, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    pub fn missing(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
+        Check { status: Status::Missing, ..Check::degraded(name, detail, remedy) }
+    }
+}
+
+/// All that was looked at, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// The worst status of all checks.
+    pub fn status(&self) -> Status {
+        self.checks.iter().map(|c| c.status).max().unwrap_or(Status::Ok)
+    }
+
+    /// What a person reads: a line a check, its remedy below it, the upshot at the end.
+    pub fn text(&self) -> String {
+        let width = self.checks.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+        let mut text = String::new();
+        for check in &self.checks {
+            let word = match check.status {
+                Status::Ok => "ok",
+                Status::Degraded => "degraded",
+                Status::Missing => "MISSING",
+            };
+            text += &format!("{word:<8}  {:<width$}  {}\n", check.name, check.detail);
+            if let Some(remedy) = &check.remedy {
+                text += &format!("{:<8}  {:<width$}  -> {remedy}\n", "", "");
+            }
+        }
+        text += match self.status() {
+            Status::Ok => "\nAll that keepahead needs is here.\n",
+            Status::Degraded => "\nkeepahead can tune here; what is less exact is said above.\n",
+            Status::Missing => "\nkeepahead cannot tune here until what is MISSING is put right.\n",
+        };
+        text
+    }
+}
+
+/// Where to look; tests point it at a fake tree.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    pub proc: PathBuf,
+    pub sys: PathBuf,
+    /// Bytes of a page, from the kernel.
+    pub page_bytes: u64,
+}
+
+impl Default for Roots {
+    fn default() -> Roots {
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+        Roots { proc: "/proc".into(), sys: "/sys".into(), page_bytes: page.and_then(|b| u64::try_from(b).ok()).unwrap_or(0) }
+    }
+}
+
+/// Looks at the machine itself: kernel, privileges, surroundings. The caller appends probes and devices.
+pub fn examine(roots: &Roots) -> Report {
+    let mut checks = kernel::checks(roots);
+    checks.extend(privilege::checks(roots));
+    checks.extend(surroundings::checks(roots));
+    Report { checks }
+}
+
+pub fn run(format: Format) -> anyhow::Result<Exit> {
+    let report = examine(&Roots::default());
+    match format {
+        Format::Text => output::text(&report.text())?,
+        Format::Json => report.checks.iter().try_for_each(output::json_line)?,
+    }
+    Ok(if report.status() == Status::Missing { Exit::Missing } else { Exit::Ok })
+}
+
+/// The trimmed text of a file, none where it cannot be read.
+fn read(root: &std::path::Path, file: &str) -> Option<String> {
+    std::fs::read_to_string(root.join(file)).ok().map(|s| s.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests;
