@@ -126,7 +126,7 @@ trial_tick_ms = 1500
     5: trial.block_min_ms = 5000: must not be above trial.block_max_ms = 2000 (its default)
     6: trial.pairs_min = 3: must not be above trial.pairs_max = 2
     7: trial.stall_margin_ratio = 1.05: must not be above trial.harm_ratio = 1.01
-    9: guards.cool_down_s = 5: must not be above guards.cool_down_max_s = 2
+    9: guards.cool_down_s = 3: must not be above guards.cool_down_max_s = 2
     11: agent.trial_tick_ms = 1500: must not be above agent.tick_ms = 1000 (its default)
     "#);
 }
