@@ -2,6 +2,7 @@
 //! The command line: takes arguments, calls one verb (a file each), gives an exit code that says what kind of trouble it was.
 
 mod check_config;
+pub mod devices;
 mod doctor;
 mod duration;
 mod exit;

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Takes a change of `read_ahead_kb` to the files that are already open: lists them, leaves alone what the application advised,
+//! refreshes the others through `pidfd_getfd` and `POSIX_FADV_NORMAL`, and counts by a second listing what came of it.
+
+use super::advice::{Ledger, Standing};
+use super::error::ActuatorError;
+use super::rules::{FileRules, Holder, cgroups};
+use super::scan::{OpenFile, Scanner};
+use super::throttle::Throttle;
+use keepahead_core::device::BdiName;
+use keepahead_core::event::OpenFiles;
+use keepahead_core::units::Kib;
+use rustix::fs::Advice;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// The one who reaches open files. One for the whole agent: it remembers what each file carried at the last look.
+pub struct OpenFilesActuator {
+    scanner: Scanner,
+    ledger: Ledger,
+    rules: FileRules,
+    throttle: Throttle,
+    proc: PathBuf,
+    me: u32,
+}
+
+impl OpenFilesActuator {
+    /// Loads the iterator. Refreshes at most `files_per_second`, in bursts of at most that many.
+    pub fn new(rules: FileRules, files_per_second: u32, proc: impl Into<PathBuf>) -> Result<OpenFilesActuator, ActuatorError> {
+        Ok(OpenFilesActuator {
+            scanner: Scanner::load()?,
+            ledger: Ledger::default(),
+            rules,
+            throttle: Throttle::new(files_per_second),
+            proc: proc.into(),
+            me: std::process::id(),
+        })
+    }
+
+    /// Looks at the open files of `bdis` and remembers what they carry. To be called at start, before each write and now and then
+    /// between: what a file carries is judged by when it changed.
+    pub fn observe(&mut self, bdis: &[BdiName]) -> Result<(), ActuatorError> {
+        self.look(bdis).map(|_| ())
+    }
+
+    /// Brings the open files of `bdi` to its present value, `target`, as far as the bound for this second goes. May be called
+    /// again with the same target to reach the rest.
+    pub fn refresh(&mut self, bdi: &BdiName, target: Kib, now: Instant) -> Result<OpenFiles, ActuatorError> {
+        let bdis = std::slice::from_ref(bdi);
+        let pages = u32::try_from(target.pages()).unwrap_or(u32::MAX);
+        self.ledger.holds(bdi, pages);
+        let mut holders = HashMap::new();
+        let mut advised_by_us = Vec::new();
+        for (file, standing) in self.look(bdis)? {
+            // The value moved on under us: the next write's refresh does the rest.
+            let ours = standing == Standing::Stale && file.bdi_ra_pages == pages;
+            if ours && self.permitted(&file, &mut holders) && self.throttle.take(now) && advise_normal(&file) {
+                self.ledger.refreshed(&file, pages);
+                advised_by_us.push(file.file);
+            }
+        }
+        let mut count = OpenFiles::default();
+        for (file, standing) in self.look(bdis)? {
+            match standing {
+                Standing::Current => {
+                    count.current += 1;
+                    count.refreshed += u32::from(advised_by_us.contains(&file.file));
+                }
+                Standing::Advised => count.advised += 1,
+                Standing::Stale if self.permitted(&file, &mut holders) => count.stale += 1,
+                Standing::Stale => count.denied += 1,
+            }
+        }
+        Ok(count)
+    }
+
+    /// Forgets a bdi that is gone.
+    pub fn forget(&mut self, bdi: &BdiName) {
+        self.ledger.forget(bdi);
+    }
+
+    /// The open files of some bdis with what they carry, as `iter/task_file` shows them now.
+    pub fn list(&mut self, bdis: &[BdiName]) -> Result<Vec<OpenFile>, ActuatorError> {
+        self.scanner.scan(bdis)
+    }
+
+    fn look(&mut self, bdis: &[BdiName]) -> Result<Vec<(OpenFile, Standing)>, ActuatorError> {
+        let mut files = self.scanner.scan(bdis)?;
+        files.retain(|file| file.tgid != self.me);
+        let standings = self.ledger.learn(bdis, &files);
+        Ok(files.into_iter().zip(standings).collect())
+    }
+
+    fn permitted(&self, file: &OpenFile, holders: &mut HashMap<u32, bool>) -> bool {
+        *holders.entry(file.tgid).or_insert_with(|| {
+            let paths = if self.rules.ask_cgroups() { cgroups(&self.proc, file.tgid) } else { Vec::new() };
+            self.rules.permit(&Holder { comm: file.comm.clone(), uid: file.uid, cgroups: paths })
+        })
+    }
+}
+
+/// Re-reads the bdi's value into an open file of another process. `false` where it is out of reach (the process or the descriptor
+/// is gone, Yama or a user namespace refuses): the file then counts as stale if it is still there.
+fn advise_normal(file: &OpenFile) -> bool {
+    let Some(fd) = borrow(file) else { return false };
+    // Length 0: to the end of the file. The descriptor is closed on return, whatever happens.
+    rustix::fs::fadvise(&fd, 0, None, Advice::Normal).is_ok()
+}
+
+/// The same open file in this process, made sure to be the one that was listed: between the listing and now the descriptor may
+/// have been closed and its number used again.
+fn borrow(file: &OpenFile) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(file.tgid).ok()?)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let fd = pidfd_getfd(&pidfd, i32::try_from(file.fd).ok()?, PidfdGetfdFlags::empty()).ok()?;
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    let dev = (u64::from(file.dev >> 20), u64::from(file.dev & 0xf_ffff));
+    let same_dev = (u64::from(rustix::fs::major(stat.st_dev)), u64::from(rustix::fs::minor(stat.st_dev))) == dev;
+    // btrfs shows each subvolume's own device number, which the superblock does not have: the inode number has to do there.
+    let btrfs = file.bdi.0.starts_with("btrfs-");
+    (stat.st_ino == file.ino && (same_dev || btrfs)).then_some(fd)
+}
