@@ -128,7 +128,20 @@ mod tests {
 
     fn file(id: u64, ra_pages: u32, bdi_ra_pages: u32) -> OpenFile {
         let comm = "reader".to_owned();
-        OpenFile { file: id, inode: id, ino: id, dev: 0, tgid: 7, fd: 3, ra_pages, bdi_ra_pages, f_mode: 1, uid: 0, comm, bdi: bdi() }
+        OpenFile {
+            file: id,
+            inode: id,
+            ino: id,
+            dev: 0,
+            tgid: 7,
+            fd: 3,
+            ra_pages,
+            bdi_ra_pages,
+            f_mode: 1,
+            uid: 0,
+            comm,
+            bdi: bdi(),
+        }
     }
 
     fn scan(ledger: &mut Ledger, files: &[OpenFile]) -> Vec<Standing> {

@@ -112,7 +112,9 @@ pub fn apply_lines(device: &Device, value: Kib) -> Vec<String> {
     let now = format!("echo {kib} > /sys/class/bdi/{}/read_ahead_kb", device.bdi);
     let rule = match udev_match(device) {
         Some(on) => format!("ACTION==\"add|change\", SUBSYSTEM==\"block\", {on}, ATTR{{queue/read_ahead_kb}}=\"{kib}\""),
-        None => format!("ACTION==\"add|change\", SUBSYSTEM==\"bdi\", KERNEL==\"{}\", ATTR{{read_ahead_kb}}=\"{kib}\"", device.bdi),
+        None => {
+            format!("ACTION==\"add|change\", SUBSYSTEM==\"bdi\", KERNEL==\"{}\", ATTR{{read_ahead_kb}}=\"{kib}\"", device.bdi)
+        }
     };
     vec![now, rule]
 }
@@ -145,7 +147,15 @@ mod tests {
 
     fn device(kind: DeviceKind, label: &str, bdi: &str, identity: &str) -> Device {
         let (original, limits) = (Kib(128), Default::default());
-        Device { bdi: BdiName(bdi.into()), label: label.into(), kind, identity: identity.into(), disks: vec![], original, limits }
+        Device {
+            bdi: BdiName(bdi.into()),
+            label: label.into(),
+            kind,
+            identity: identity.into(),
+            disks: vec![],
+            original,
+            limits,
+        }
     }
 
     #[test]

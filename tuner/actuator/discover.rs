@@ -53,12 +53,7 @@ pub(super) struct World<'a> {
 
 /// Finds all devices.
 pub fn discover(roots: &Roots) -> Result<Discovery, ActuatorError> {
-    let world = World {
-        roots,
-        tree: Tree::read(&roots.sys)?,
-        mounts: Mounts::read(&roots.proc)?,
-        knob: Knob::new(&roots.sys),
-    };
+    let world = World { roots, tree: Tree::read(&roots.sys)?, mounts: Mounts::read(&roots.proc)?, knob: Knob::new(&roots.sys) };
     let mut found = Discovery::default();
     for (disk, number) in &world.tree.disks {
         match why_not(&world, disk) {

@@ -2,11 +2,12 @@
 //! Whose open files keepahead may refresh: allow and deny lists by command, user or cgroup. Deny wins; an empty allow list allows
 //! everybody.
 
+use crate::config::glob_matches;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
-/// One rule: every part given must fit. Patterns may hold `*`, which stands for any run of characters.
+/// One rule: every part given must fit. Patterns are globs (`*`, `?`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
@@ -48,36 +49,18 @@ impl Rule {
     fn fits(&self, holder: &Holder) -> bool {
         // A rule without any part fits nobody: an empty table in the config must not deny everything.
         (self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some())
-            && self.comm.as_ref().is_none_or(|pattern| glob(pattern, &holder.comm))
+            && self.comm.as_ref().is_none_or(|pattern| glob_matches(pattern, &holder.comm))
             && self.uid.is_none_or(|uid| uid == holder.uid)
             && self.cgroup.as_ref().is_none_or(|pattern| holder.cgroups.iter().any(|path| within(pattern, path)))
     }
 }
 
 fn within(pattern: &str, path: &str) -> bool {
-    if pattern.contains('*') {
-        return glob(pattern, path);
+    if pattern.contains(['*', '?']) {
+        return glob_matches(pattern, path);
     }
     let pattern = pattern.trim_end_matches('/');
     path.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// `*` fits any run of characters; everything else itself.
-fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or("")) else { return false };
-    if !pattern.contains('*') {
-        return rest.is_empty();
-    }
-    let mut parts: Vec<&str> = parts.collect();
-    let last = parts.pop().unwrap_or("");
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 /// The cgroup paths of a process, of all hierarchies (v1) or the one (v2); empty where it has exited.

@@ -16,6 +16,7 @@ pub use doctor::{Check, Report, Status};
 pub use exit::{Exit, Refused};
 pub use output::Format;
 
+use crate::actuator::Roots;
 use crate::config::{Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
 use keepahead_core::event::{Input, Record};
@@ -42,7 +43,7 @@ pub enum Verb {
     /// Watch every tunable device and tune it, until a signal or --duration ends it.
     Run(RunArgs),
     /// Show every device, its value, and what is not tunable and why.
-    Devices(DevicesArgs),
+    Devices,
     /// Show what this machine and kernel offer, what is missing, and what to do about it.
     Doctor,
     /// Tell each trial's story from the journal.
@@ -72,13 +73,6 @@ pub struct RunArgs {
     /// Where the journal, the restore file and the lock live (agent.state_dir of the configuration).
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct DevicesArgs {
-    /// Configuration file, for its selection of devices.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -153,7 +147,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::CheckConfig(args) => check_config::run(args.file, cli.format),
         Verb::History(args) => tell_history(args, cli.format),
         Verb::Replay(args) => run_replay(&args.journal),
-        Verb::Run(_) | Verb::Devices(_) | Verb::Restore(_) => {
+        Verb::Devices => {
+            devices::run(cli.format, &Roots::default())?;
+            Ok(Exit::Ok)
+        }
+        Verb::Run(_) | Verb::Restore(_) => {
             Err(Refused::new(Exit::Failure, "this build does not have that verb; it has doctor and check-config").into())
         }
     }

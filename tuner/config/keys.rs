@@ -3,7 +3,8 @@
 //! file, and the whole documented file ([`documented`]).
 
 use super::table::{KEYS, TABLES};
-use super::{Config, OnExit, Rule};
+use super::{Config, OnExit};
+use crate::actuator::rules::Rule;
 use keepahead_core::units::Nanos;
 use std::path::PathBuf;
 

@@ -13,6 +13,7 @@ pub use glob::matches as glob_matches;
 pub use keys::documented;
 pub use problem::{ConfigError, Problem};
 
+use crate::actuator::rules::{FileRules, Rule};
 use keepahead_core::device::Device;
 use keepahead_core::settings::Settings;
 use keepahead_core::units::{Kib, Nanos};
@@ -99,32 +100,15 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Whether files of this process may be refreshed.
-    pub fn permits(&self, comm: &str, uid: u32, cgroup: &str) -> bool {
-        let any = |rules: &[Rule]| rules.iter().any(|r| r.matches(comm, uid, cgroup));
-        self.enabled && (self.allow.is_empty() || any(&self.allow)) && !any(&self.deny)
+    /// The lists as the actuator asks them.
+    pub fn rules(&self) -> FileRules {
+        FileRules { allow: self.allow.clone(), deny: self.deny.clone() }
     }
 }
 
 impl Default for OpenFiles {
     fn default() -> Self {
         OpenFiles { enabled: true, files_per_second: 200, allow: vec![], deny: vec![] }
-    }
-}
-
-/// A set of processes: all conditions given must hold, and at least one is given. `comm` and `cgroup` are globs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
-    pub comm: Option<String>,
-    pub uid: Option<u32>,
-    pub cgroup: Option<String>,
-}
-
-impl Rule {
-    pub fn matches(&self, comm: &str, uid: u32, cgroup: &str) -> bool {
-        self.comm.as_deref().is_none_or(|glob| glob_matches(glob, comm))
-            && self.uid.is_none_or(|wanted| wanted == uid)
-            && self.cgroup.as_deref().is_none_or(|glob| glob_matches(glob, cgroup))
     }
 }
 

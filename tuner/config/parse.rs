@@ -4,7 +4,8 @@
 
 use super::keys::{Key, Limit, Slot};
 use super::table::{KEYS, ORDERED, TABLES};
-use super::{Config, OnExit, Problem, Rule};
+use super::{Config, OnExit, Problem};
+use crate::actuator::rules::Rule;
 use keepahead_core::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;

@@ -4,6 +4,7 @@
 use super::keys::{Limit, documented};
 use super::table::{KEYS, ORDERED};
 use super::*;
+use crate::actuator::rules::Holder;
 use keepahead_core::device::{BdiName, DeviceKind, QueueLimits};
 use proptest::prelude::*;
 
@@ -54,9 +55,12 @@ deny = [{ comm = "mysqld", uid = 27 }, { cgroup = "/system.slice/*" }]
     assert_eq!(config.settings.cool_down, Nanos(30_000_000_000));
     assert_eq!(config.agent.tick, Nanos(2_000_000_000));
     assert_eq!(config.agent.on_exit, OnExit::Keep);
-    assert!(!config.open_files.permits("mysqld", 27, "/"));
-    assert!(config.open_files.permits("mysqld", 28, "/"));
-    assert!(!config.open_files.permits("cat", 0, "/system.slice/x.service"));
+    let permits = |comm: &str, uid, cgroup: &str| {
+        config.open_files.rules().permit(&Holder { comm: comm.into(), uid, cgroups: vec![cgroup.into()] })
+    };
+    assert!(!permits("mysqld", 27, "/"));
+    assert!(permits("mysqld", 28, "/"));
+    assert!(!permits("cat", 0, "/system.slice/x.service"));
 }
 
 #[test]

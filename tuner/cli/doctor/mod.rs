@@ -8,6 +8,7 @@ mod surroundings;
 
 use super::Exit;
 use super::output::{self, Format};
+use crate::actuator;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -109,12 +110,33 @@ pub fn examine(roots: &Roots) -> Report {
 }
 
 pub fn run(format: Format) -> anyhow::Result<Exit> {
-    let report = examine(&Roots::default());
+    let mut report = examine(&Roots::default());
+    report.checks.extend(devices());
     match format {
         Format::Text => output::text(&report.text())?,
         Format::Json => report.checks.iter().try_for_each(output::json_line)?,
     }
     Ok(if report.status() == Status::Missing { Exit::Missing } else { Exit::Ok })
+}
+
+/// Odd inherited values, and who else writes the knob.
+fn devices() -> Vec<Check> {
+    let roots = actuator::Roots::default();
+    let mut findings = actuator::doctor::other_writers(std::path::Path::new("/"));
+    match actuator::discover(&roots) {
+        Ok(found) => findings.extend(found.tunable.iter().flat_map(actuator::doctor::insane)),
+        Err(e) => {
+            return vec![Check::missing(
+                "devices",
+                e.to_string(),
+                "keepahead needs to read /sys/class/bdi and /proc/self/mountinfo",
+            )];
+        }
+    }
+    if findings.is_empty() {
+        return vec![Check::ok("devices", "no odd inherited value, and nobody else is known to write read_ahead_kb")];
+    }
+    findings.into_iter().map(|f| Check::degraded("devices", format!("{}: {}", f.what, f.why), f.remedy)).collect()
 }
 
 /// The trimmed text of a file, none where it cannot be read.
