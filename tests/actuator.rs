@@ -297,3 +297,29 @@ fn a_device_that_leaves_is_gone() {
     }
     assert!(gone.contains(&volume.bdi));
 }
+
+/// Runs itself again without any capability: what is refused must be named.
+#[test]
+fn a_missing_capability_is_named() {
+    const BARE: &str = "KEEPAHEAD_TEST_WITHOUT_CAPABILITIES";
+    if std::env::var_os(BARE).is_some() {
+        let refused = actuator(1, FileRules::default()).err().expect("BPF is refused").to_string();
+        assert!(refused.contains("CAP_BPF and CAP_PERFMON"), "{refused}");
+        let refused = Watch::new("/sys").err().expect("fanotify is refused").to_string();
+        assert!(refused.contains("CAP_SYS_ADMIN"), "{refused}");
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root to drop capabilities from");
+        return;
+    }
+    let run = Command::new("setpriv")
+        .args(["--bounding-set", "-all", "--inh-caps", "-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_missing_capability_is_named"])
+        .env(BARE, "1")
+        .output();
+    let out = or_skip!(run.map_err(|e| format!("setpriv (util-linux): {e}")));
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("1 passed"));
+}

@@ -112,7 +112,9 @@ pub fn apply_lines(device: &Device, value: Kib) -> Vec<String> {
     let now = format!("echo {kib} > /sys/class/bdi/{}/read_ahead_kb", device.bdi);
     let rule = match udev_match(device) {
         Some(on) => format!("ACTION==\"add|change\", SUBSYSTEM==\"block\", {on}, ATTR{{queue/read_ahead_kb}}=\"{kib}\""),
-        None => format!("ACTION==\"add|change\", SUBSYSTEM==\"bdi\", KERNEL==\"{}\", ATTR{{read_ahead_kb}}=\"{kib}\"", device.bdi),
+        None => {
+            format!("ACTION==\"add|change\", SUBSYSTEM==\"bdi\", KERNEL==\"{}\", ATTR{{read_ahead_kb}}=\"{kib}\"", device.bdi)
+        }
     };
     vec![now, rule]
 }
@@ -128,7 +130,8 @@ fn udev_match(device: &Device) -> Option<String> {
     Some(match kind {
         "dm-uuid" if plain => format!("ATTR{{dm/uuid}}==\"{value}\""),
         "md-uuid" if plain => format!("ATTR{{md/uuid}}==\"{value}\""),
-        "serial" if plain => format!("ATTR{{serial}}==\"{value}\""),
+        // `@` marks a serial number that more than one disk bears.
+        "serial" if plain && !value.contains('@') => format!("ATTR{{serial}}==\"{value}\""),
         "wwid" if plain && !value.contains('_') && device.label.starts_with("nvme") => format!("ATTR{{wwid}}==\"{value}\""),
         "wwid" if plain && !value.contains('_') => format!("ATTRS{{wwid}}==\"{value}\""),
         "loop" if plain => {
@@ -145,7 +148,15 @@ mod tests {
 
     fn device(kind: DeviceKind, label: &str, bdi: &str, identity: &str) -> Device {
         let (original, limits) = (Kib(128), Default::default());
-        Device { bdi: BdiName(bdi.into()), label: label.into(), kind, identity: identity.into(), disks: vec![], original, limits }
+        Device {
+            bdi: BdiName(bdi.into()),
+            label: label.into(),
+            kind,
+            identity: identity.into(),
+            disks: vec![],
+            original,
+            limits,
+        }
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Tree {
     /// What sits on top of a disk or one of its partitions: `dm-0`, `md0`, or the btrfs file system it is a member of.
     pub fn holder(&self, disk: &str) -> Option<String> {
         let parts = self.partitions.get(disk).into_iter().flatten().map(|(part, _)| self.dir(disk).join(part));
-        let holders = std::iter::once(self.dir(disk)).chain(parts).flat_map(|d| listing(&d.join("holders")).unwrap_or_default());
+        let holders =
+            std::iter::once(self.dir(disk)).chain(parts).flat_map(|d| listing(&d.join("holders")).unwrap_or_default());
         holders.into_iter().next()
     }
 
@@ -171,7 +172,8 @@ fn btrfs(dir: &Path) -> Vec<Btrfs> {
     uuids
         .map(|uuid| {
             let fs_dir = dir.join(&uuid);
-            let bdi = fs::read_link(fs_dir.join("bdi")).ok().and_then(|to| Some(to.file_name()?.to_string_lossy().into_owned()));
+            let bdi =
+                fs::read_link(fs_dir.join("bdi")).ok().and_then(|to| Some(to.file_name()?.to_string_lossy().into_owned()));
             Btrfs { bdi, members: listing(&fs_dir.join("devices")).unwrap_or_default(), uuid }
         })
         .collect()

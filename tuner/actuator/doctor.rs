@@ -44,8 +44,11 @@ pub fn insane(device: &Device) -> Vec<Finding> {
     if limits.optimal_io_bytes > MIB {
         found.push(Finding {
             what: format!("{label}: optimal_io_size is {} KiB", limits.optimal_io_bytes / 1024),
-            why: "the kernel sets read_ahead_kb to at least twice that whenever queue limits change, whatever the workload".into(),
-            remedy: "let keepahead tune it; it tells the kernel's recomputation from a person's write and applies its value again".into(),
+            why: "the kernel sets read_ahead_kb to at least twice that whenever queue limits change, whatever the workload"
+                .into(),
+            remedy:
+                "let keepahead tune it; it tells the kernel's recomputation from a person's write and applies its value again"
+                    .into(),
         });
     }
     found
@@ -54,7 +57,9 @@ pub fn insane(device: &Device) -> Vec<Finding> {
 /// Who else writes `read_ahead_kb`: tuned's active profile and udev rules. `root` is `/`.
 pub fn other_writers(root: &Path) -> Vec<Finding> {
     let mut found: Vec<Finding> = tuned(root).into_iter().collect();
-    for dir in ["etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d"] {
+    for dir in
+        ["etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d"]
+    {
         // Merged-usr systems have one directory under two names.
         if dir == "lib/udev/rules.d" && fs::canonicalize(root.join("lib")).ok() == fs::canonicalize(root.join("usr/lib")).ok() {
             continue;
@@ -72,7 +77,9 @@ fn udev(path: &Path, shown: &str) -> Option<Finding> {
     Some(Finding {
         what: format!("{shown}:{} writes read_ahead_kb: {}", at + 1, line.trim()),
         why: "udev runs it again at every add and change event; keepahead then takes its hands off that device".into(),
-        remedy: format!("remove the line (or mask {shown} by an empty file of that name in /etc/udev/rules.d), then udevadm control --reload"),
+        remedy: format!(
+            "remove the line (or mask {shown} by an empty file of that name in /etc/udev/rules.d), then udevadm control --reload"
+        ),
     })
 }
 

@@ -41,7 +41,8 @@ pub(super) fn own_bdis(world: &World, found: &mut Discovery) -> Result<(), Actua
 
 fn btrfs(world: &World, fs: &Btrfs, bdi: &str, found: &mut Discovery) {
     let members: Vec<String> = fs.members.iter().map(|member| format!("/dev/{member}")).collect();
-    let of_this = |m: &&MountInfo| m.fs_type == "btrfs" && m.mount_source.as_ref().is_some_and(|source| is_member(source, &members));
+    let of_this =
+        |m: &&MountInfo| m.fs_type == "btrfs" && m.mount_source.as_ref().is_some_and(|source| is_member(source, &members));
     let mounted: Vec<&MountInfo> = world.mounts.iter().filter(of_this).collect();
     let points = mounts::points(mounted.iter().copied());
     let label = points.first().map_or_else(|| format!("btrfs {}", fs.uuid), |point| format!("btrfs on {point}"));
@@ -87,8 +88,7 @@ fn own(world: &World, name: &str, of_type: &str, mounted: &[&MountInfo], found: 
         _ => (DeviceKind::Other, format!("path:class/bdi/{name}")),
     };
     let disks = mounted.first().and_then(|m| disk_of_source(world, m)).unwrap_or_default();
-    let device =
-        Device { bdi, label, kind, identity, disks, original: Default::default(), limits: QueueLimits::default() };
+    let device = Device { bdi, label, kind, identity, disks, original: Default::default(), limits: QueueLimits::default() };
     found.offer(world, device, described(mounted.iter().copied()));
 }
 
@@ -117,7 +117,8 @@ pub(super) fn without_bdi(world: &World, found: &mut Discovery) {
 
 /// overlayfs has no readahead of its own: the real files below have.
 fn overlay(world: &World, mount: &MountInfo, found: &mut Discovery) {
-    let layers = ["upperdir", "lowerdir", "lowerdir+", "datadir+"].into_iter().filter_map(|option| mounts::value(mount, option));
+    let layers =
+        ["upperdir", "lowerdir", "lowerdir+", "datadir+"].into_iter().filter_map(|option| mounts::value(mount, option));
     let mut below: Vec<String> = layers
         .flat_map(|dirs| dirs.split(':'))
         .filter(|dir| !dir.is_empty())

@@ -32,7 +32,8 @@ impl Watch {
             return Err(ActuatorError::Capability { what: "naming who else writes read_ahead_kb", missing });
         }
         let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
-        let fanotify = Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC).map_err(ActuatorError::Fanotify)?;
+        let fanotify =
+            Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC).map_err(ActuatorError::Fanotify)?;
         let me = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
         Ok(Watch { fanotify, files: HashMap::new(), sys: sys.into(), me })
     }
