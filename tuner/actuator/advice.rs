@@ -10,8 +10,7 @@ use super::scan::OpenFile;
 use keepahead_core::device::BdiName;
 use std::collections::{BTreeSet, HashMap};
 
-/// `FMODE_RANDOM | FMODE_NOREUSE`: `POSIX_FADV_NORMAL` would clear both (`include/linux/fs.h`; the bits are the same from 5.10,
-/// where NOREUSE does not exist yet and 1 << 23 is unused, on).
+/// `FMODE_RANDOM | FMODE_NOREUSE`: `POSIX_FADV_NORMAL` would clear both. Bits as found on 6.18; NOREUSE exists since 6.3.
 pub const ADVISED_MODES: u32 = 0x1000 | 1 << 23;
 
 /// What a file's number means.
