@@ -19,7 +19,7 @@ struct ka_bdi_name {
 	char name[KA_BDI_NAME];
 };
 
-/* The bdis to list, by name. Bounded by user space at load time. */
+/* The bdis to list, by name: far more than a machine has. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);

@@ -85,7 +85,7 @@ struct backing_dev_info {
 	char dev_name[64];
 };
 
-/* Until 5.15 the bdi hung on the queue, embedded (5.10: a pointer); since then on the disk. */
+/* Older kernels (5.10 among them) have the bdi on the request queue, newer ones on the disk. */
 struct request_queue___old {
 	struct backing_dev_info *backing_dev_info;
 };

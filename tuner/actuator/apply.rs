@@ -130,7 +130,8 @@ fn udev_match(device: &Device) -> Option<String> {
     Some(match kind {
         "dm-uuid" if plain => format!("ATTR{{dm/uuid}}==\"{value}\""),
         "md-uuid" if plain => format!("ATTR{{md/uuid}}==\"{value}\""),
-        "serial" if plain => format!("ATTR{{serial}}==\"{value}\""),
+        // `@` marks a serial number that more than one disk bears.
+        "serial" if plain && !value.contains('@') => format!("ATTR{{serial}}==\"{value}\""),
         "wwid" if plain && !value.contains('_') && device.label.starts_with("nvme") => format!("ATTR{{wwid}}==\"{value}\""),
         "wwid" if plain && !value.contains('_') => format!("ATTRS{{wwid}}==\"{value}\""),
         "loop" if plain => {

@@ -26,6 +26,18 @@ impl Default for Roots {
     }
 }
 
+/// Two disks may bear one serial number (hypervisors give what they like): their identities must differ all the same, or one would
+/// be restored to the other's value.
+fn tell_apart(devices: &mut [Device]) {
+    let mut count: BTreeMap<String, u32> = BTreeMap::new();
+    for device in devices.iter() {
+        *count.entry(device.identity.clone()).or_default() += 1;
+    }
+    for device in devices.iter_mut().filter(|device| count[&device.identity] > 1) {
+        device.identity = format!("{}@{}", device.identity, device.label);
+    }
+}
+
 /// What is there.
 #[derive(Clone, Debug, Default)]
 pub struct Discovery {
@@ -63,6 +75,7 @@ pub fn discover(roots: &Roots) -> Result<Discovery, ActuatorError> {
     }
     network::own_bdis(&world, &mut found)?;
     network::without_bdi(&world, &mut found);
+    tell_apart(&mut found.tunable);
     if world.mounts.sysfs_read_only() {
         for device in std::mem::take(&mut found.tunable) {
             found.refuse(device.label, Some(device.bdi), "sysfs is mounted read-only (a container?): run on the host".into());

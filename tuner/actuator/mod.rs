@@ -20,6 +20,7 @@ pub mod openfiles;
 pub mod rules;
 #[cfg(feature = "ebpf")]
 pub mod scan;
+#[cfg(feature = "ebpf")]
 mod throttle;
 pub mod watch;
 
