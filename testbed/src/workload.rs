@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Closed-loop workloads, one task each: what they read, and how fast it came. Each runs as a process of its own inside the testbed's
+//! cgroup (`keepahead-workload`) and prints one JSON line a second.
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+const PAGE: u64 = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 128 KiB reads from one end to the other, again and again.
+    SeqRead,
+    /// Touches every page in order through a mapping.
+    SeqMmap,
+    /// Touches pages at random through a mapping.
+    RandMmap,
+    /// 4 KiB reads at random.
+    RandPread,
+    /// Runs of so many pages, read 4 KiB at a time, at random places.
+    Runs(u64),
+    Idle,
+}
+
+impl FromStr for Kind {
+    type Err = anyhow::Error;
+    fn from_str(s: &str) -> anyhow::Result<Kind> {
+        Ok(match s {
+            "seq-read" => Kind::SeqRead,
+            "seq-mmap" => Kind::SeqMmap,
+            "rand-mmap" => Kind::RandMmap,
+            "rand-pread" => Kind::RandPread,
+            "idle" => Kind::Idle,
+            runs => match runs.strip_prefix("runs").and_then(|n| n.parse().ok()) {
+                Some(n @ 1..=4096) => Kind::Runs(n),
+                _ => bail!("{s:?} is no workload: seq-read, seq-mmap, rand-mmap, rand-pread, idle, runsN (N pages, 1 to 4096)"),
+            },
+        })
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kind::SeqRead => f.write_str("seq-read"),
+            Kind::SeqMmap => f.write_str("seq-mmap"),
+            Kind::RandMmap => f.write_str("rand-mmap"),
+            Kind::RandPread => f.write_str("rand-pread"),
+            Kind::Runs(n) => write!(f, "runs{n}"),
+            Kind::Idle => f.write_str("idle"),
+        }
+    }
+}
+
+/// One line of `keepahead-workload`: what was delivered since the last one.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Seconds since the start.
+    pub at_s: f64,
+    pub seconds: f64,
+    pub bytes: u64,
+}
+
+impl Progress {
+    pub fn mb_per_s(all: &[Progress]) -> f64 {
+        let (bytes, seconds) = all.iter().fold((0, 0.0), |(b, s), p| (b + p.bytes, s + p.seconds));
+        if seconds > 0.0 { bytes as f64 / 1e6 / seconds } else { 0.0 }
+    }
+}
+
+/// Runs phases one after the other over one open file, printing progress; never advises the kernel.
+pub fn run(path: &Path, phases: &[(Kind, Duration)], seed: u64, every: Duration) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| format!("{}", path.display()))?;
+    let mut worker = Worker::new(file, seed)?;
+    let (start, mut last, mut bytes) = (Instant::now(), Instant::now(), 0);
+    for (kind, duration) in phases {
+        let end = Instant::now() + *duration;
+        while Instant::now() < end {
+            bytes += worker.step(*kind)?;
+            let seconds = last.elapsed();
+            if seconds >= every {
+                let line = Progress { at_s: start.elapsed().as_secs_f64(), seconds: seconds.as_secs_f64(), bytes };
+                let mut out = std::io::stdout().lock();
+                serde_json::to_writer(&mut out, &line)?;
+                writeln!(out)?;
+                (last, bytes) = (Instant::now(), 0);
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Worker {
+    file: File,
+    map: *const u8,
+    pages: u64,
+    next: u64,
+    buffer: Vec<u8>,
+    seed: u64,
+    sum: u64,
+}
+
+impl Worker {
+    fn new(file: File, seed: u64) -> anyhow::Result<Worker> {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+        let length = file.metadata()?.len();
+        let size = NonZeroUsize::new(usize::try_from(length)?).context("the file is empty")?;
+        // SAFETY: a private read-only mapping at an address of the kernel's choice; nobody truncates the testbed's file.
+        let map = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &file, 0) }?;
+        Ok(Worker {
+            file,
+            map: map.as_ptr() as *const u8,
+            pages: length / PAGE,
+            next: 0,
+            buffer: vec![0; 128 << 10],
+            seed: seed | 1,
+            sum: 0,
+        })
+    }
+
+    fn random(&mut self) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % self.pages
+    }
+
+    /// Looks at the whole page, as a program that uses it would.
+    fn touch(&mut self, page: u64) -> u64 {
+        // SAFETY: the page lies within the mapping, which lives as long as the process.
+        let words =
+            unsafe { std::slice::from_raw_parts(self.map.add((page * PAGE) as usize) as *const u64, PAGE as usize / 8) };
+        self.sum = words.iter().fold(self.sum, |sum, word| sum.wrapping_add(*word));
+        std::hint::black_box(self.sum);
+        PAGE
+    }
+
+    fn read(&mut self, page: u64, bytes: u64) -> anyhow::Result<u64> {
+        Ok(self.file.read_at(&mut self.buffer[..bytes as usize], page * PAGE)? as u64)
+    }
+
+    /// A short piece of work; its bytes.
+    fn step(&mut self, kind: Kind) -> anyhow::Result<u64> {
+        match kind {
+            Kind::Idle => {
+                std::thread::sleep(Duration::from_millis(50));
+                Ok(0)
+            }
+            Kind::SeqRead => {
+                if self.next + 32 > self.pages {
+                    self.next = 0;
+                }
+                let got = self.read(self.next, 128 << 10);
+                self.next += 32;
+                got
+            }
+            Kind::SeqMmap => {
+                self.next = (self.next + 1) % self.pages;
+                Ok(self.touch(self.next))
+            }
+            Kind::RandMmap => {
+                let page = self.random();
+                Ok(self.touch(page))
+            }
+            Kind::RandPread => {
+                let page = self.random();
+                self.read(page, PAGE)
+            }
+            Kind::Runs(n) => {
+                let start = self.random().min(self.pages.saturating_sub(n));
+                (start..start + n).try_fold(0, |sum, page| Ok(sum + self.read(page, PAGE)?))
+            }
+        }
+    }
+}
+
+/// A running `keepahead-workload`, killed when dropped.
+pub struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts phases such as `seq-read:20,idle:5` (seconds) on a file, inside the testbed's cgroup.
+    pub fn start(testbed: &crate::Testbed, file: &Path, phases: &str, seed: u64) -> anyhow::Result<Running> {
+        let program = crate::program("keepahead-workload")?;
+        let mut command = testbed.cgroup.command(&program);
+        command.arg(file).args(["--phases", phases, "--seed", &seed.to_string()]).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{}", program.display()))?;
+        let out = BufReader::new(child.stdout.take().context("no standard output")?);
+        Ok(Running { child, out })
+    }
+
+    /// The next line; `None` at the end.
+    pub fn next(&mut self) -> anyhow::Result<Option<Progress>> {
+        let mut line = String::new();
+        Ok(if self.out.read_line(&mut line)? == 0 { None } else { Some(serde_json::from_str(&line)?) })
+    }
+
+    /// All lines to the end.
+    pub fn finish(mut self) -> anyhow::Result<Vec<Progress>> {
+        let mut all = Vec::new();
+        while let Some(progress) = self.next()? {
+            all.push(progress);
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
