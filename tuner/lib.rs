@@ -3,6 +3,8 @@
 //! `keepahead-core` and `keepahead-policies`, which are pure.
 
 pub mod actuator;
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod journal;
+pub mod sensor;

@@ -46,7 +46,7 @@ impl Testbed {
     fn attach(&mut self, mib: u64, fs: Fs) -> anyhow::Result<()> {
         let image = self.dir.join("image");
         let stat = nix::sys::statvfs::statvfs(&self.dir)?;
-        let free = stat.blocks_available() as u64 * stat.fragment_size() as u64 >> 20;
+        let free = (stat.blocks_available() as u64 * stat.fragment_size() as u64) >> 20;
         ensure!(free > mib + 512, "{}: {free} MiB free, {mib} wanted; set KEEPAHEAD_TESTBED_DIR", self.dir.display());
         fs::File::create(&image)?.set_len(mib << 20)?;
         // Without direct I/O the backing file is cached a second time and nothing is ever slow.

@@ -200,7 +200,7 @@ impl Running {
     }
 
     /// The next line; `None` at the end.
-    pub fn next(&mut self) -> anyhow::Result<Option<Progress>> {
+    pub fn line(&mut self) -> anyhow::Result<Option<Progress>> {
         let mut line = String::new();
         Ok(if self.out.read_line(&mut line)? == 0 { None } else { Some(serde_json::from_str(&line)?) })
     }
@@ -208,7 +208,7 @@ impl Running {
     /// All lines to the end.
     pub fn finish(mut self) -> anyhow::Result<Vec<Progress>> {
         let mut all = Vec::new();
-        while let Some(progress) = self.next()? {
+        while let Some(progress) = self.line()? {
             all.push(progress);
         }
         Ok(all)

@@ -10,20 +10,23 @@ mod observe;
 pub mod report;
 mod signals;
 
-use crate::actuator::{Hotplug, Roots, Watch};
+use crate::actuator::{Hotplug, Plugged, Roots, knob::Knob, watch::Watch};
+use crate::cli::output;
 use crate::cli::{Exit, Format, Refused};
 use crate::config::Config;
-use crate::journal::{AgentLock, Journal, Retention, RunInfo};
+use crate::journal::{AgentLock, Journal};
 use crate::sensor::{self, Sense};
 use act::Hands;
+pub use act::{LiveKnobs, open_actuator, run_info};
 use anyhow::Context;
-use keepahead_core::device::Device;
-use keepahead_core::event::{Action, Input, Record};
-use keepahead_core::sample::Completeness;
+use keepahead_core::device::{BdiName, Device};
+use keepahead_core::event::{Action, Input, Machine, Record, What, Writer};
+use keepahead_core::sample::Counters;
 use keepahead_core::step::{State, step};
 use keepahead_core::units::Nanos;
 use keepahead_policies::rules::Rules;
-use signals::{Signal, Signals};
+use signals::{Signals, Wake};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +53,12 @@ struct Agent {
     sensor: Box<dyn Sense>,
     roots: Roots,
     hotplug: Hotplug,
+    knob: Knob,
     watch: Option<Watch>,
+    /// Who wrote which knob since the last tick.
+    writers: BTreeMap<BdiName, Writer>,
+    last_seen: BTreeMap<BdiName, Counters>,
+    last_machine: Machine,
     /// Journal and actuator; `None` in a dry run, which writes nothing anywhere.
     hands: Option<Hands>,
     /// When every device was last read, and not only those on trial.
@@ -59,7 +67,8 @@ struct Agent {
 
 /// Runs until the duration is over, a signal comes, or something breaks; originals are back when it returns.
 pub fn run(plan: Plan) -> anyhow::Result<Exit> {
-    let _lock = if plan.dry_run { None } else { Some(lock(Path::new(LOCK))?) };
+    // A dry run disturbs nobody.
+    let _locks = if plan.dry_run { None } else { Some(locks(&plan.state_dir)?) };
     let signals = Signals::block().context("signals could not be caught")?;
     let mut agent = Agent::open(plan)?;
     leave::on_panic(&agent.plan);
@@ -68,8 +77,12 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
     ended.and(left)
 }
 
-pub fn lock(path: &Path) -> Result<AgentLock, Refused> {
-    AgentLock::take(path).map_err(|e| Refused::new(Exit::Locked, e.to_string()))
+/// The machine's lock, and the state directory's for those who look there.
+fn locks(state_dir: &Path) -> anyhow::Result<[AgentLock; 2]> {
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("state directory {} could not be made; choose another --state-dir", state_dir.display()))?;
+    let lock = |path: &Path| AgentLock::take(path).map_err(|e| Refused::new(Exit::Locked, e.to_string()));
+    Ok([lock(Path::new(LOCK))?, lock(&Journal::lock_path(state_dir))?])
 }
 
 /// CLOCK_MONOTONIC, the clock of all records.
@@ -94,33 +107,24 @@ impl Agent {
         }
         let hands = if plan.dry_run { None } else { Some(Hands::open(&plan, &roots)?) };
         let state = State::new(plan.config.settings.clone(), plan.dry_run);
-        let hotplug = Hotplug::new(&roots);
-        let mut agent = Agent {
+        let hotplug = Hotplug::new(roots.clone())?;
+        let watch = hands.as_ref().and_then(|_| watch_knobs(&roots));
+        Ok(Agent {
             plan,
             start: now(),
             state,
             policy: Rules,
             sensor,
+            knob: Knob::new(&roots.sys),
             roots,
             hotplug,
-            watch: None,
+            watch,
+            writers: BTreeMap::new(),
+            last_seen: BTreeMap::new(),
+            last_machine: Machine::default(),
             hands,
             last_full: Nanos(0),
-        };
-        agent.watch = agent.watch_knobs();
-        Ok(agent)
-    }
-
-    /// In a dry run nobody's write matters.
-    fn watch_knobs(&self) -> Option<Watch> {
-        self.hands.as_ref()?;
-        match Watch::open(&self.roots) {
-            Ok(watch) => Some(watch),
-            Err(e) => {
-                tracing::warn!("writers of the knob will be noticed at the next tick, but not named: {e}");
-                None
-            }
-        }
+        })
     }
 
     fn selects(&self, device: &Device) -> bool {
@@ -133,15 +137,15 @@ impl Agent {
         let end = self.plan.duration.map(|d| self.start + Nanos::from(d));
         let mut next = now();
         loop {
-            let pace = if self.state.on_trial() { self.plan.config.agent.trial_tick } else { self.plan.config.agent.tick };
             let deadline = end.map_or(next, |end| end.min(next));
             match signals.wait_until(deadline, self.watch.as_ref())? {
-                Some(Signal::Leave(name)) => {
+                Wake::Leave(name) => {
                     tracing::info!("leaving: {name}");
                     return Ok(Exit::Ok);
                 }
-                Some(Signal::TakeBack) => self.take_back()?,
-                None => {}
+                Wake::TakeBack => self.take_back()?,
+                Wake::Knob if self.note_writers() => next = now(),
+                Wake::Knob | Wake::Time => {}
             }
             let at = now();
             if end.is_some_and(|end| at >= end) {
@@ -149,15 +153,25 @@ impl Agent {
             }
             if at >= next {
                 self.tick(at)?;
+                let pace = if self.state.on_trial() { self.plan.config.agent.trial_tick } else { self.plan.config.agent.tick };
                 // A late tick is not made up for: the next one is a pace from now.
-                next = now() + pace;
+                next = at.max(now() - pace) + pace;
             }
         }
     }
 
+    /// `true` where somebody else wrote a knob.
+    fn note_writers(&mut self) -> bool {
+        let writers = self.watch.as_mut().map(Watch::drain).unwrap_or_default();
+        let any = !writers.is_empty();
+        self.writers.extend(writers);
+        any
+    }
+
     /// What is there at the start.
     fn announce(&mut self) -> anyhow::Result<()> {
-        self.changes_of_devices()?;
+        let present = Plugged { appeared: self.hotplug.present().tunable.clone(), gone: Vec::new() };
+        self.plugged(present)?;
         if let Some(missing) = self.sensor.missing() {
             tracing::warn!("sensing is incomplete: {missing}");
         }
@@ -183,8 +197,15 @@ impl Agent {
                 return Ok(());
             }
         };
+        self.plugged(changes)
+    }
+
+    fn plugged(&mut self, changes: Plugged) -> anyhow::Result<()> {
         let at = now();
         for bdi in changes.gone {
+            if let Some(watch) = &mut self.watch {
+                watch.remove(&bdi);
+            }
             if let Some(hands) = &mut self.hands {
                 hands.gone(&bdi);
             }
@@ -197,8 +218,10 @@ impl Agent {
             if let Some(hands) = &mut self.hands {
                 hands.appeared(&device);
             }
-            if let Some(watch) = &mut self.watch {
-                watch.add(&device);
+            if let Some(watch) = &mut self.watch
+                && let Err(e) = watch.add(&device.bdi)
+            {
+                tracing::warn!("{}: who else writes its knob will not be named: {e}", device.label);
             }
             self.feed(Input::Appeared { now: at, device })?;
         }
@@ -220,14 +243,26 @@ impl Agent {
         if full {
             self.last_full = at;
             self.changes_of_devices()?;
+            self.look_after_files();
         }
+        self.note_writers();
         let tick = self.observe(at, full)?;
         self.feed(Input::Tick(tick))
     }
 
+    /// Open files: what is left over from the last change, and who has advised himself meanwhile.
+    fn look_after_files(&mut self) {
+        let Some(hands) = &mut self.hands else { return };
+        hands.catch_up();
+        let busy: Vec<BdiName> = self.state.devices().filter(|d| d.is_busy()).map(|d| d.device.bdi.clone()).collect();
+        if !busy.is_empty() {
+            hands.look_at_files(&busy);
+        }
+    }
+
     /// One input through `step`, its actions carried out, their outcomes fed back, until nothing is left to do.
     fn feed(&mut self, input: Input) -> anyhow::Result<()> {
-        let mut inputs = std::collections::VecDeque::from([input]);
+        let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             if let Some(hands) = &mut self.hands {
                 hands.note_input(&self.state, &input);
@@ -251,20 +286,20 @@ impl Agent {
 
     fn say(&self, record: &Record) -> anyhow::Result<()> {
         match self.plan.format {
-            Format::Json => crate::cli::json_line(&report::json(record, SystemTime::now())),
+            Format::Json => output::json_line(&report::json(record, SystemTime::now())),
             Format::Text => {
                 let mut line = format!("{} {}\n", report::clock(record.at, self.start), report::text(record));
                 if let Some(lines) = self.by_hand(record) {
                     line += &lines;
                 }
-                crate::cli::text(&line)
+                output::text(&line)
             }
         }
     }
 
     /// In a dry run, the lines that apply a suggestion by hand.
     fn by_hand(&self, record: &Record) -> Option<String> {
-        let keepahead_core::event::What::Proposed { to, .. } = &record.what else { return None };
+        let What::Proposed { to, .. } = &record.what else { return None };
         let device = self.state.devices().find(|d| d.device.bdi == record.bdi)?;
         let mut text = String::from("    by hand:\n");
         for line in crate::actuator::apply_lines(&device.device, *to) {
@@ -272,24 +307,9 @@ impl Agent {
         }
         Some(text)
     }
-
-    /// Whether the sensor sees all that a trial needs.
-    pub(self) fn is_full(&self) -> bool {
-        self.sensor.completeness() == Completeness::Full
-    }
 }
 
-fn run_info(plan: &Plan) -> RunInfo {
-    let settings = serde_json::to_string(&plan.config.settings).unwrap_or_default();
-    let retention = Retention { inputs_mib: plan.config.journal.inputs_mib, records_days: plan.config.journal.records_days };
-    RunInfo::here(Path::new("/proc"), settings, retention)
-}
-
-/// Opens the journal and puts back what an earlier run left behind.
-fn open_journal(plan: &Plan) -> anyhow::Result<Journal> {
-    let (journal, notices) = Journal::open(&plan.state_dir, run_info(plan))?;
-    for notice in notices {
-        eprintln!("keepahead: {notice}");
-    }
-    Ok(journal)
+/// Without it writers are noticed at the next tick all the same, but not named.
+fn watch_knobs(roots: &Roots) -> Option<Watch> {
+    Watch::new(&roots.sys).map_err(|e| tracing::warn!("writers of the knob will not be named: {e}")).ok()
 }

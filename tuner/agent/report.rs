@@ -75,7 +75,9 @@ fn what(what: &What) -> String {
         What::Failed { wanted, error } => format!("could not set {wanted}: {error}"),
         What::HandsOff { expected, found, writer } => {
             let who = writer.as_ref().map_or("somebody else".into(), ToString::to_string);
-            format!("hands off: {who} wrote {found} where {expected} was; it stays until keepahead is told to take the device back")
+            format!(
+                "hands off: {who} wrote {found} where {expected} was; it stays until keepahead is told to take the device back"
+            )
         }
         What::KernelRaised { expected, found, limits } => format!(
             "the kernel recomputed read_ahead_kb from {expected} to {found} after its queue limits changed \
@@ -137,7 +139,9 @@ fn hold(hold: &Hold) -> String {
         Hold::SharedDisk { with } => format!("{with} is on trial and shares a disk"),
         Hold::MemoryPressure { some_avg10, limit } => format!("memory pressure {some_avg10:.1} % is above {limit:.1} %"),
         Hold::Refaults { per_s, limit } => format!("{per_s:.0} refaults/s are above {limit:.0}: nothing is raised"),
-        Hold::Bounds { wanted, floor, ceiling } => format!("{wanted} is outside {floor} to {ceiling} (or no change after clamping)"),
+        Hold::Bounds { wanted, floor, ceiling } => {
+            format!("{wanted} is outside {floor} to {ceiling} (or no change after clamping)")
+        }
         Hold::HandsOff => "hands off: somebody else wrote the knob".into(),
         Hold::DryRun => "dry run".into(),
     }

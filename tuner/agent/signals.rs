@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals as events: blocked for the whole process and read from a signalfd, so that they come between ticks and never inside one.
 
-use crate::actuator::Watch;
+use crate::actuator::watch::Watch;
 use keepahead_core::units::Nanos;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,7 +10,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-pub enum Signal {
+/// What ended the sleep.
+pub enum Wake {
+    Time,
+    /// A knob was written, by whomever.
+    Knob,
     /// SIGTERM, SIGINT, SIGHUP or SIGQUIT.
     Leave(&'static str),
     /// SIGUSR1: take back the devices that somebody else wrote to.
@@ -32,9 +36,9 @@ impl Signals {
     }
 
     /// Sleeps until `deadline`, a signal, or somebody else's write to a knob, whichever comes first.
-    pub fn wait_until(&self, deadline: Nanos, watch: Option<&Watch>) -> nix::Result<Option<Signal>> {
+    pub fn wait_until(&self, deadline: Nanos, watch: Option<&Watch>) -> nix::Result<Wake> {
         if let Some(signal) = self.next()? {
-            return Ok(Some(signal));
+            return Ok(signal);
         }
         let left = Duration::from(deadline.since(super::now()));
         // Rounded up: a poll that ends a little early would spin.
@@ -44,14 +48,16 @@ impl Signals {
             fds.push(PollFd::new(watch.as_fd(), PollFlags::POLLIN));
         }
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => self.next(),
-            Err(e) => Err(e),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
         }
+        let written = fds.get(1).and_then(PollFd::any).unwrap_or(false);
+        Ok(self.next()?.unwrap_or(if written { Wake::Knob } else { Wake::Time }))
     }
 
-    fn next(&self) -> nix::Result<Option<Signal>> {
+    fn next(&self) -> nix::Result<Option<Wake>> {
         let Some(info) = self.fd.read_signal()? else { return Ok(None) };
         let signal = Unix::try_from(info.ssi_signo as i32)?;
-        Ok(Some(if signal == Unix::SIGUSR1 { Signal::TakeBack } else { Signal::Leave(signal.as_str()) }))
+        Ok(Some(if signal == Unix::SIGUSR1 { Wake::TakeBack } else { Wake::Leave(signal.as_str()) }))
     }
 }

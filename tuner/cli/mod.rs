@@ -10,6 +10,7 @@ pub mod history;
 pub mod output;
 pub mod replay;
 pub mod restore;
+mod run;
 mod story;
 
 pub use doctor::{Check, Report, Status};
@@ -17,6 +18,7 @@ pub use exit::{Exit, Refused};
 pub use output::Format;
 
 use crate::actuator::Roots;
+use crate::agent;
 use crate::config::{Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
 use keepahead_core::event::{Input, Record};
@@ -151,9 +153,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             devices::run(cli.format, &Roots::default())?;
             Ok(Exit::Ok)
         }
-        Verb::Run(_) | Verb::Restore(_) => {
-            Err(Refused::new(Exit::Failure, "this build does not have that verb; it has doctor and check-config").into())
-        }
+        Verb::Run(args) => run::run(args, cli.format),
+        Verb::Restore(args) => restore_by_hand(args),
     }
 }
 
@@ -161,6 +162,15 @@ fn tell_history(args: HistoryArgs, format: Format) -> anyhow::Result<Exit> {
     let (_, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
     let filter = history::Filter { device: args.device, last: args.last };
     history::run(&state_dir, &filter, format == Format::Json, &mut std::io::stdout().lock())?;
+    Ok(Exit::Ok)
+}
+
+fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
+    let (config, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
+    let roots = Roots::default();
+    let mut actuator = agent::open_actuator(&config, &roots);
+    let (info, knobs) = (agent::run_info(&config, &roots), agent::LiveKnobs::new(&roots, Some(&mut actuator)));
+    restore::run(&state_dir, args.device.as_deref(), info, &knobs, &mut std::io::stdout().lock())?;
     Ok(Exit::Ok)
 }
 

@@ -75,6 +75,11 @@ impl Watched {
         matches!(self.mode, Mode::Trial(_))
     }
 
+    /// On trial, or demanded from: its open files are worth a look.
+    pub fn is_busy(&self) -> bool {
+        self.on_trial() || self.pattern.is_some_and(|p| p != Pattern::Idle)
+    }
+
     pub fn hands_off(&self) -> bool {
         self.mode == Mode::HandsOff
     }
