@@ -82,6 +82,15 @@ struct ka_file {
 	char comm[16];
 };
 
+/* `slots`, `pending`: devices and chunks that found no room. `sampled`: events of the costly kind. */
+struct ka_health {
+	u64 slots;
+	u64 pending;
+	u64 sampled;
+	u64 pending_made;
+	u64 pending_gone;
+};
+
 /* Speculative pages of one 64-page chunk of a mapping that nobody demanded yet. */
 struct ka_chunk_key {
 	u64 mapping;

@@ -7,19 +7,13 @@
 
 /* Which chunks are in the sample: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
  * that a program sees both or neither. Written by user space. */
-volatile u64 sample_word;
+volatile u64 sample_word SEC(".data.sample") = 0;
 /* A random number for each run: whether a chunk is in the sample says nothing about what it holds. */
 const volatile u64 seed;
 const volatile u32 slots = 32;
 
 /* What did not fit, and work done, since the start. Plain adds: a race loses a count of something that is already an alarm. */
-struct {
-	u64 slots;
-	u64 pending;
-	u64 sampled;
-	u64 pending_made;
-	u64 pending_gone;
-} volatile health;
+volatile struct ka_health health;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
