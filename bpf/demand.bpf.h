@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+//! Demand: requests of read(2), splice and sendfile, and faults on file mappings.
+#ifndef KEEPAHEAD_DEMAND_H
+#define KEEPAHEAD_DEMAND_H
+
+#include "readahead.bpf.h"
+
+/* Reach of fault-around (fault_around_bytes, 64 KiB by default), pages. */
+#define FAULT_AROUND 16
+#define THINK_MAX_NS 10000000
+
+static __always_inline u64 distance(u64 a, u64 b)
+{
+	return a > b ? a - b : b - a;
+}
+
+static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
+{
+	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
+}
+
+struct run {
+	u64 ended; /* pages of the run that this request ends, 0: none */
+	u64 jump;
+	bool continues;
+};
+
+static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u64 last, struct run *run)
+{
+	u64 pages = last - index + 1;
+
+	if (s->mapping == mapping && (index == s->next || index + 1 == s->next)) {
+		run->continues = true;
+		s->run += index == s->next ? pages : pages - 1;
+	} else {
+		if (s->mapping == mapping) {
+			run->ended = s->run;
+			run->jump = distance(index, s->next);
+		}
+		s->mapping = mapping;
+		s->run = pages;
+	}
+	s->next = last + 1;
+}
+
+static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 weight)
+{
+	struct ka_counters *c = counters_of(slot);
+
+	if (!c || !run)
+		return;
+	c->events += weight;
+	c->read_requests += weight;
+	c->read_pages += pages * weight;
+	hist_add(c->request_hist, pages, weight);
+	if (run->continues) {
+		c->seq_requests += weight;
+		c->seq_pages += pages * weight;
+	} else if (run->ended) {
+		hist_add(c->read_run_hist, run->ended, weight);
+		hist_add(c->jump_hist, run->jump, weight);
+	}
+}
+
+/* The reader slept for a page that was on its way: seen at switch-in, its mapping known only now. */
+static __noinline void count_late(struct task *t, u64 mapping, u64 spec)
+{
+	u32 slot = slot_of_mapping(mapping);
+	struct ka_counters *c = counters_of(slot);
+	struct ka_file *file;
+
+	if (!c || !t)
+		return;
+	c->read_late += t->pending_count;
+	c->read_stall_ns += t->pending_ns;
+	hist_add(c->stall_hist, t->pending_ns / 1000, 1);
+	if (spec) /* one page a wait, at the weight of the sample */
+		c->spec_used_late += (u64)t->pending_count << shift_of(sample_word);
+	file = file_of(mapping, slot);
+	if (file) {
+		file->late += t->pending_count;
+		file->stall_ns += t->pending_ns;
+	}
+}
+
+static __noinline void count_used(u64 mapping, u64 used)
+{
+	u32 slot = slot_of_mapping(mapping);
+	struct ka_counters *c = counters_of(slot);
+	struct ka_file *file = c ? file_of(mapping, slot) : 0;
+
+	if (c)
+		c->spec_used += used;
+	if (file)
+		file->spec_used += used;
+}
+
+static __noinline void count_read_file(u64 mapping, u32 slot, u64 pages)
+{
+	struct ka_file *file = slot == NO_SLOT ? 0 : file_of(mapping, slot);
+
+	if (!file)
+		return;
+	file->read_pages += pages;
+	file_user(file);
+}
+
+/* Pages index..=last are up to date and about to be copied. Fires for each batch, always up to the end of the whole request.
+ * This is the hit path: a request out of the sample costs the task's state, a hash and the stream. */
+static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 event_last)
+{
+	struct task *t = task_state(true);
+	u64 sample = sample_word, used = 0, mapping;
+	struct run run = {};
+	bool sampled, continuation;
+
+	if (!t)
+		return;
+	/* The verifier forbids arithmetic on an argument that is a kernel pointer; one that went through a map is a number. */
+	*(volatile u64 *)&t->argument = (u64)mapping_arg;
+	mapping = *(volatile u64 *)&t->argument;
+	continuation = t->request_mapping == mapping && t->request_last == event_last && index > t->request_index;
+	t->request_mapping = mapping;
+	t->request_index = index;
+	t->request_last = event_last;
+	t->kind = DEMAND_NONE;
+	t->window = WINDOW_NONE;
+	sampled = in_sample(sample, mapping, index >> 6);
+	if (!continuation)
+		read_run(stream_of(t->read, mapping), mapping, index, last, &run);
+	if (sampled || last >> 6 != index >> 6)
+		used = take_pages(mapping, index, last);
+	if (used)
+		count_used(mapping, used);
+	if (t->pending_ns) {
+		count_late(t, mapping, used);
+		t->pending_ns = t->pending_count = 0;
+	}
+	if (sampled && !continuation) {
+		u32 slot = slot_of_mapping(mapping);
+
+		health.sampled++;
+		count_request(slot, last - index + 1, &run, 1ULL << shift_of(sample));
+		count_read_file(mapping, slot, (last - index + 1) << shift_of(sample));
+	}
+}
+
+/* A visible fault: all events of one task on one page or on the fault-around window that holds it. */
+static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fault)
+{
+	u32 slot = slot_of_mapping(mapping);
+	struct ka_counters *c = counters_of(slot);
+	u64 now, used, own, pages = 1;
+	struct ka_file *file;
+	struct stream *s;
+	struct task *t;
+
+	if (!c)
+		return;
+	t = task_state(true);
+	if (!t)
+		return;
+	now = bpf_ktime_get_ns();
+	health.sampled++;
+	t->window = WINDOW_NONE;
+	s = stream_of(t->mmap, mapping);
+	own = used = take_pages(mapping, first, first);
+	if (s->mapping == mapping && first <= s->end && last >= s->next) {
+		/* the same visible fault, seen again */
+		t->kind = DEMAND_NONE;
+		pages = 0;
+	} else {
+		u64 gap = now - t->mmap_last;
+		bool known = s->mapping == mapping;
+
+		c->faults++;
+		c->events++;
+		if (t->mmap_last)
+			c->mmap_think_ns += gap < THINK_MAX_NS ? gap : THINK_MAX_NS;
+		if (known && distance(first, s->next) <= FAULT_AROUND) {
+			pages = distance(first, s->next);
+			c->seq_faults++;
+			used += first > s->next ? take_pages(mapping, s->next + 1, first) : take_pages(mapping, first, s->next - 1);
+			s->run += pages;
+		} else {
+			if (known) {
+				hist_add(c->mmap_run_hist, s->run, 1);
+				hist_add(c->jump_hist, distance(first, s->next), 1);
+			}
+			s->mapping = mapping;
+			s->run = 1;
+		}
+		c->mmap_pages += pages;
+		t->late = 0;
+		t->missed = 0;
+		t->kind = DEMAND_NONE;
+	}
+	s->next = first;
+	s->end = last;
+	c->spec_used += used;
+	if (is_fault) {
+		t->kind = DEMAND_FAULT;
+		t->mapping = mapping;
+		t->start = first;
+		t->end = first + 1;
+		t->slot = slot;
+		t->step = now;
+		t->pages_late = own;
+	}
+	t->mmap_last = now;
+	file = file_of(mapping, slot);
+	if (!file)
+		return;
+	file->mmap_pages += pages;
+	file->spec_used += used;
+	if (pages)
+		file_user(file);
+}
+
+#endif

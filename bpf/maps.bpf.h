@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+//! Maps, settings and the small operations on them that every hook shares: counters of a bdi, sampling, state of a task.
+#ifndef KEEPAHEAD_MAPS_H
+#define KEEPAHEAD_MAPS_H
+
+#include "kernel.h"
+
+/* Which chunks are in the sample: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
+ * that a program sees both or neither. Written by user space. */
+volatile u64 sample_word SEC(".data.sample") = 0;
+/* A random number for each run: whether a chunk is in the sample says nothing about what it holds. */
+const volatile u64 seed;
+const volatile u32 slots = 32;
+
+/* What did not fit, and work done, since the start. Plain adds: a race loses a count of something that is already an alarm. */
+volatile struct ka_health health;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 32);
+	__type(key, u32);
+	__type(value, struct ka_counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KA_MAX_SLOTS);
+	__type(key, u64);
+	__type(value, u32);
+} bdi_slots SEC(".maps");
+
+/* Slot to owner. A hash, because BPF_NOEXIST makes claiming a slot atomic on kernels without atomic fetch (before 5.12). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KA_MAX_SLOTS);
+	__type(key, u32);
+	__type(value, struct ka_bdi);
+} bdis SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct ka_chunk_key);
+	__type(value, struct ka_chunk);
+} pending SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct ka_file_key);
+	__type(value, struct ka_file);
+} files SEC(".maps");
+
+enum demand_kind { DEMAND_NONE, DEMAND_SYNC, DEMAND_ASYNC, DEMAND_FAULT };
+
+/* Streams are kept for a few files at a time; a file that hashes to another's place ends that one's run unrecorded. */
+#define STREAMS 8
+struct stream {
+	u64 mapping;
+	u64 next; /* read: the page after the last request. mmap: position of the last visible fault */
+	u64 end;  /* mmap: last page of its window */
+	u64 run;  /* pages */
+};
+
+struct task {
+	u64 mapping; /* of the open demand and window */
+	u64 start;   /* demanded pages [start, end) */
+	u64 end;
+	u64 window_start; /* window [window_start, window_end) */
+	u64 window_end;
+	u64 step;       /* when the demand opened or a wait in it ended, ns */
+	u64 wait_start; /* asleep for a page since, ns */
+	u64 pending_ns; /* slept for pages of no known demand yet */
+	u64 pages_late; /* weight of the faulted page if it was speculative */
+	u64 request_mapping;
+	u64 request_index;
+	u64 request_last;
+	u64 argument;
+	u64 mmap_last; /* end of the last fault, ns */
+	u32 slot;
+	u32 pending_count;
+	u8 kind;
+	u8 window;
+	u8 stale;
+	u8 missed;
+	u8 late;
+	struct stream read[STREAMS];
+	struct stream mmap[STREAMS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task);
+} tasks SEC(".maps");
+
+static __always_inline struct task *task_state(bool create)
+{
+	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
+static __always_inline u32 log2_slot(u64 v)
+{
+	u32 slot = 0;
+
+	if (v >> 32)
+		return KA_HIST_SLOTS - 1;
+	if (v >= 1 << 16) {
+		slot += 16;
+		v >>= 16;
+	}
+	if (v >= 1 << 8) {
+		slot += 8;
+		v >>= 8;
+	}
+	if (v >= 1 << 4) {
+		slot += 4;
+		v >>= 4;
+	}
+	if (v >= 1 << 2) {
+		slot += 2;
+		v >>= 2;
+	}
+	if (v >= 2)
+		slot += 1;
+	return slot < KA_HIST_SLOTS ? slot : KA_HIST_SLOTS - 1;
+}
+
+static __always_inline void hist_add(u64 *hist, u64 value, u64 weight)
+{
+	hist[log2_slot(value) & 31] += weight;
+}
+
+static __always_inline u64 shift_of(u64 sample)
+{
+	return sample & 63;
+}
+
+/* Multiply-xorshift over (mapping, chunk, seed): three multiplications, no helper call, because every cached read pays it. */
+static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
+{
+	u64 h = (mapping ^ seed) * 0x9e3779b97f4a7c15ULL ^ (chunk + 1) * 0xc2b2ae3d27d4eb4fULL;
+
+	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL;
+	return ((h >> 40) & ((1ULL << shift_of(sample)) - 1)) == 0;
+}
+
+#define NO_SLOT ((u32)-1)
+
+static __noinline u32 claim_slot(struct backing_dev_info *bdi)
+{
+	struct ka_bdi owner = {};
+	u32 slot, *known;
+
+	if (!bdi)
+		return NO_SLOT;
+	owner.id = BPF_CORE_READ(bdi, id);
+	owner.ra_pages = BPF_CORE_READ(bdi, ra_pages);
+	bpf_probe_read_kernel_str(owner.name, sizeof(owner.name), __builtin_preserve_access_index(&bdi->dev_name));
+	for (slot = 0; slot < KA_MAX_SLOTS; slot++) {
+		if (slot >= slots)
+			break;
+		if (bpf_map_update_elem(&bdis, &slot, &owner, BPF_NOEXIST))
+			continue;
+		if (!bpf_map_update_elem(&bdi_slots, &owner.id, &slot, BPF_NOEXIST))
+			return slot;
+		/* Another CPU was first for this bdi. */
+		bpf_map_delete_elem(&bdis, &slot);
+		known = bpf_map_lookup_elem(&bdi_slots, &owner.id);
+		return known ? *known : NO_SLOT;
+	}
+	health.slots++;
+	return NO_SLOT;
+}
+
+/* Slot of a bdi; none for those without readahead (tmpfs, proc: the noop bdi). */
+static __always_inline u32 slot_of_bdi(struct backing_dev_info *bdi)
+{
+	u64 id;
+	u32 *slot;
+
+	if (!bdi || !BPF_CORE_READ(bdi, ra_pages))
+		return NO_SLOT;
+	id = BPF_CORE_READ(bdi, id);
+	slot = bpf_map_lookup_elem(&bdi_slots, &id);
+	return slot ? *slot : claim_slot(bdi);
+}
+
+static __always_inline struct backing_dev_info *bdi_of_disk(struct gendisk *disk)
+{
+	if (bpf_core_field_exists(disk->bdi))
+		return BPF_CORE_READ(disk, bdi);
+	struct request_queue___before_5_15 *q = (void *)BPF_CORE_READ(disk, queue);
+	return BPF_CORE_READ(q, backing_dev_info);
+}
+
+/* Pages of a raw block device hang off bdevfs, whose own bdi is the noop one: theirs is the disk's. */
+#define BDEVFS_MAGIC 0x62646576
+
+static __always_inline struct backing_dev_info *bdi_of_inode(struct inode *inode)
+{
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+	struct backing_dev_info *bdi = BPF_CORE_READ(sb, s_bdi);
+
+	if (BPF_CORE_READ(sb, s_magic) == BDEVFS_MAGIC) {
+		struct bdev_inode *bdev = (void *)inode - bpf_core_field_offset(struct bdev_inode, vfs_inode);
+
+		bdi = bdi_of_disk(BPF_CORE_READ(bdev, bdev.bd_disk));
+	}
+	return bdi;
+}
+
+static __always_inline u32 slot_of_inode(struct inode *inode)
+{
+	return slot_of_bdi(bdi_of_inode(inode));
+}
+
+static __always_inline u32 slot_of_mapping(u64 mapping)
+{
+	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);
+
+	return inode ? slot_of_inode(inode) : NO_SLOT;
+}
+
+static __always_inline struct ka_counters *counters_of(u32 slot)
+{
+	return slot == NO_SLOT ? 0 : bpf_map_lookup_elem(&counters, &slot);
+}
+
+/* The file's row among the heavy hitters. Made when missing; the map forgets the least recently used. */
+static __always_inline struct ka_file *file_of(u64 mapping, u32 slot)
+{
+	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);
+	struct ka_file_key key = { .ino = BPF_CORE_READ(inode, i_ino), .dev = BPF_CORE_READ(inode, i_sb, s_dev), .slot = slot };
+	struct ka_file *file = bpf_map_lookup_elem(&files, &key);
+
+	if (!file) {
+		struct ka_file fresh = {};
+
+		bpf_map_update_elem(&files, &key, &fresh, BPF_NOEXIST);
+		file = bpf_map_lookup_elem(&files, &key);
+	}
+	return file;
+}
+
+static __always_inline void file_user(struct ka_file *file)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	if (file->pid == pid)
+		return;
+	file->pid = pid;
+	bpf_get_current_comm(file->comm, sizeof(file->comm));
+}
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+//! Stall: time that tasks sleep for demanded pages, and reads that the disks complete.
+//!
+//! `io_schedule()` keeps `in_iowait` set across the sleep. Readers and faults wait for a page in TASK_KILLABLE; fsync, direct I/O, the
+//! journal and buffers wait in plain TASK_UNINTERRUPTIBLE, which therefore counts only while a demand of the task is being submitted.
+#ifndef KEEPAHEAD_WAIT_H
+#define KEEPAHEAD_WAIT_H
+
+#include "readahead.bpf.h"
+
+#define TASK_WAKEKILL 0x100
+/* A sleep belongs to an open demand if it starts within this time of the demand or of its last wait: a fault's demand has no
+ * end of its own, and an fsync long after it is none of its business. */
+#define SAME_DEMAND_NS 1000000
+
+static __always_inline u64 task_flags(struct task_struct *task)
+{
+	struct task_struct___before_5_14 *old = (void *)task;
+
+	return bpf_core_field_exists(task->__state) ? task->__state : old->state;
+}
+
+static __always_inline bool demand_is_fresh(struct task *t, u64 now)
+{
+	return t->kind != DEMAND_NONE && now - t->step < SAME_DEMAND_NS;
+}
+
+static __always_inline void on_sleep(struct task_struct *task)
+{
+	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
+	u64 now;
+
+	if (!t)
+		return;
+	now = bpf_ktime_get_ns();
+	if ((task_flags(task) & TASK_WAKEKILL) || demand_is_fresh(t, now))
+		t->wait_start = now;
+}
+
+/* The wait is over: to the open demand, else kept for the read that follows. */
+static __always_inline void on_wake(struct task_struct *task)
+{
+	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct ka_counters *c;
+	u64 now, ns;
+
+	if (!t || !t->wait_start)
+		return;
+	now = bpf_ktime_get_ns();
+	ns = now - t->wait_start;
+	if (!demand_is_fresh(t, t->wait_start) || (t->kind == DEMAND_ASYNC && t->window == WINDOW_NONE)) {
+		t->pending_ns += ns;
+		t->pending_count++;
+		t->wait_start = 0;
+		return;
+	}
+	t->wait_start = 0;
+	t->step = now;
+	c = counters_of(t->slot);
+	if (!c)
+		return;
+	hist_add(c->stall_hist, ns / 1000, 1);
+	if (t->kind != DEMAND_FAULT) {
+		c->read_stall_ns += ns;
+		return;
+	}
+	c->mmap_stall_ns += ns;
+	t->mmap_last = now;
+	if (!t->missed && !t->late) {
+		t->late = 1;
+		c->mmap_late++;
+		c->spec_used_late += t->pages_late;
+	}
+}
+
+#define REQ_OP_MASK 0xff
+#define REQ_OP_READ 0
+
+static __always_inline void on_rq_complete(struct request *rq, u32 bytes)
+{
+	struct request_queue *q = BPF_CORE_READ(rq, q);
+	struct request_queue___before_5_15 *old = (void *)q;
+	struct backing_dev_info *bdi;
+	struct ka_counters *c;
+	u64 start, ns;
+
+	if ((BPF_CORE_READ(rq, cmd_flags) & REQ_OP_MASK) != REQ_OP_READ || !bytes)
+		return;
+	if (bpf_core_field_exists(q->disk))
+		bdi = bdi_of_disk(BPF_CORE_READ(q, disk));
+	else
+		bdi = BPF_CORE_READ(old, backing_dev_info);
+	c = counters_of(slot_of_bdi(bdi));
+	if (!c)
+		return;
+	c->dev_read_bytes += bytes;
+	if (bytes < BPF_CORE_READ(rq, __data_len)) /* a part; the request completes later */
+		return;
+	c->dev_reads++;
+	hist_add(c->dev_size_hist, bytes >> 10, 1);
+	start = BPF_CORE_READ(rq, start_time_ns);
+	if (!start) /* the queue keeps no statistics */
+		return;
+	ns = bpf_ktime_get_ns() - start;
+	c->dev_read_ns += ns;
+	hist_add(c->dev_latency_hist, ns / 1000, 1);
+}
+
+#endif

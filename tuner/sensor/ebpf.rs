@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The eBPF sensor: loads the programs of `bpf/sensor.bpf.c`, reads their maps, keeps the sampling rate. Takes nothing an event at
+//! a time; a read costs a lookup a device.
+
+use super::attach::{HOOKS, Plan, plan};
+use super::coarse::fill_device;
+use super::layout::{self, CHUNK_KEY_BYTES, COUNTERS_BYTES, Health};
+use super::procfs::{DeviceReads, device_reads};
+use super::sampling::{Load, adapt};
+use super::{FileUse, Overflow, Places, ProbeStatus, ProgramCost, Sense, SensorError, bdi_names};
+use keepahead_core::device::BdiName;
+use keepahead_core::sample::{Completeness, Counters, Sample};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::mem::MaybeUninit;
+use std::time::Instant;
+
+mod skel {
+    #![allow(clippy::all, clippy::undocumented_unsafe_blocks, non_camel_case_types, dead_code)]
+    include!(concat!(env!("OUT_DIR"), "/sensor.skel.rs"));
+}
+
+/// Slots beyond the devices found at start, for hot-plug; each takes 1.8 kB a CPU.
+const SLOT_HEADROOM: usize = 32;
+const SLOTS_MAX: usize = 256;
+/// `max_entries` of the map of speculative chunks.
+const PENDING_MAX: f64 = 65536.0;
+/// Shortest interval over which the rate is judged.
+const ADAPT_S: f64 = 0.25;
+
+struct Maps {
+    counters: MapHandle,
+    bdi_slots: MapHandle,
+    bdis: MapHandle,
+    pending: MapHandle,
+    files: MapHandle,
+    sample: MapHandle,
+    health: MapHandle,
+}
+
+pub struct EbpfSensor {
+    places: Places,
+    maps: Maps,
+    probes: Vec<ProbeStatus>,
+    /// Detach when dropped.
+    _links: Vec<Link>,
+    programs: Vec<(u32, &'static str)>,
+    first: BTreeMap<BdiName, DeviceReads>,
+    shift: u8,
+    epoch: u64,
+    forced: bool,
+    /// Entries of `pending` deleted from here; the programs count theirs.
+    purged: u64,
+    judged: (Instant, Health),
+}
+
+impl EbpfSensor {
+    pub fn open(places: &Places) -> Result<EbpfSensor, SensorError> {
+        let btf = kernel_btf(places)?;
+        let mut refused: Vec<(&'static str, String)> = Vec::new();
+        loop {
+            let plan = plan(&btf, &refused);
+            match load(places, &plan)? {
+                Ok((maps, links)) => return EbpfSensor::start(places, plan, maps, links),
+                Err(failure) => {
+                    let out = match failure.program {
+                        Some(program) => vec![program],
+                        None => plan.refusable(),
+                    };
+                    if out.is_empty() {
+                        return Err(explain(failure.error, places));
+                    }
+                    let why = failure.error.to_string();
+                    refused.extend(out.into_iter().map(|program| (program, why.clone())));
+                }
+            }
+        }
+    }
+
+    fn start(places: &Places, plan: Plan, maps: Maps, links: Vec<(Link, &'static str)>) -> Result<EbpfSensor, SensorError> {
+        let id = |(link, name): &(Link, &'static str)| link.info().ok().map(|info| (info.prog_id, *name));
+        let programs = links.iter().filter_map(id).collect();
+        Ok(EbpfSensor {
+            places: places.clone(),
+            maps,
+            probes: plan.statuses(),
+            _links: links.into_iter().map(|(link, _)| link).collect(),
+            programs,
+            first: device_reads(&places.proc)?,
+            shift: 0,
+            epoch: 0,
+            forced: false,
+            purged: 0,
+            judged: (Instant::now(), Health::default()),
+        })
+    }
+
+    /// Holds the sampling rate at one chunk in `2^shift`, for tests and measurements.
+    pub fn force_shift(&mut self, shift: u8) -> Result<(), SensorError> {
+        self.forced = true;
+        self.set_shift(shift)
+    }
+
+    pub fn shift(&self) -> u8 {
+        self.shift
+    }
+
+    fn set_shift(&mut self, shift: u8) -> Result<(), SensorError> {
+        self.shift = shift;
+        self.epoch += 1;
+        let word = self.epoch << 8 | u64::from(shift);
+        let key = 0u32.to_ne_bytes();
+        self.maps.sample.update(&key, &word.to_ne_bytes(), MapFlags::ANY).map_err(|e| failed("sampling rate", e))?;
+        // What was noted under the old rate would never be looked up again where its chunk left the sample.
+        let stale: Vec<_> = self.maps.pending.keys().filter(|k| k.len() == CHUNK_KEY_BYTES).collect();
+        self.purged += stale.iter().filter(|key| self.maps.pending.delete(key).is_ok()).count() as u64;
+        Ok(())
+    }
+
+    fn health(&self) -> Result<Health, SensorError> {
+        let bytes = self.maps.health.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(|e| failed("health", e))?;
+        Ok(layout::health(&bytes.unwrap_or_default()))
+    }
+
+    fn adapt(&mut self) -> Result<(), SensorError> {
+        let (at, before) = self.judged;
+        let seconds = at.elapsed().as_secs_f64();
+        if self.forced || seconds < ADAPT_S {
+            return Ok(());
+        }
+        let now = self.health()?;
+        self.judged = (Instant::now(), now);
+        let load = Load {
+            events_per_s: now.sampled.saturating_sub(before.sampled) as f64 / seconds,
+            fill: now.made.saturating_sub(now.gone + self.purged) as f64 / PENDING_MAX,
+            overflowed: now.pending > before.pending,
+        };
+        let shift = adapt(self.shift, load);
+        if shift == self.shift { Ok(()) } else { self.set_shift(shift) }
+    }
+
+    /// Slot, owner and name of every bdi known to the programs; gives back the slots of those that are gone.
+    fn owners(&mut self, present: &[BdiName]) -> Result<BTreeMap<BdiName, (u32, u64)>, SensorError> {
+        let mut newest: BTreeMap<BdiName, (u32, u64)> = BTreeMap::new();
+        let mut gone = Vec::new();
+        for key in self.maps.bdis.keys() {
+            let Ok(Some(value)) = self.maps.bdis.lookup(&key, MapFlags::ANY) else { continue };
+            let Ok(slot) = <[u8; 4]>::try_from(key.as_slice()).map(u32::from_ne_bytes) else { continue };
+            let owner = layout::owner(&value);
+            let name = BdiName(owner.name);
+            if !present.contains(&name) {
+                gone.push((slot, owner.id));
+                continue;
+            }
+            // A name may come back on another device; ids only grow.
+            match newest.insert(name.clone(), (slot, owner.id)) {
+                Some(other) if other.1 > owner.id => {
+                    newest.insert(name, other);
+                    gone.push((slot, owner.id));
+                }
+                Some(other) => gone.push(other),
+                None => {}
+            }
+        }
+        for (slot, id) in gone {
+            self.release(slot, id)?;
+        }
+        Ok(newest)
+    }
+
+    fn release(&self, slot: u32, id: u64) -> Result<(), SensorError> {
+        let key = slot.to_ne_bytes();
+        // An error means that the entry is gone already.
+        let _ = self.maps.bdi_slots.delete(&id.to_ne_bytes());
+        let cpus = libbpf_rs::num_possible_cpus().map_err(|e| failed("CPU count", e))?;
+        let zero = vec![vec![0u8; COUNTERS_BYTES]; cpus];
+        self.maps.counters.update_percpu(&key, &zero, MapFlags::ANY).map_err(|e| failed("counters", e))?;
+        let _ = self.maps.bdis.delete(&key);
+        Ok(())
+    }
+
+    fn counters(&self, slot: u32) -> Result<Counters, SensorError> {
+        let values = self.maps.counters.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).map_err(|e| failed("counters", e))?;
+        Ok(values.unwrap_or_default().iter().fold(Counters::default(), |sum, cpu| sum.plus(&layout::counters(cpu))))
+    }
+
+    fn attached(&self, hook: &str) -> bool {
+        self.probes.iter().any(|p| p.hook == hook && p.attached.is_some())
+    }
+}
+
+impl Sense for EbpfSensor {
+    fn read(&mut self) -> Result<BTreeMap<BdiName, Sample>, SensorError> {
+        self.adapt()?;
+        let present = bdi_names(&self.places.sys)?;
+        let owners = self.owners(&present)?;
+        let disks = device_reads(&self.places.proc)?;
+        let windows = self.attached("ra_order") || self.attached("ra_unbounded");
+        let full = windows && self.probes.iter().all(|p| !p.required || p.attached.is_some());
+        let completeness = if full { Completeness::Full } else { Completeness::Partial };
+        let device = self.attached("device");
+        let mut samples = BTreeMap::new();
+        for bdi in present {
+            let mut counters = match owners.get(&bdi) {
+                Some((slot, _)) => self.counters(*slot)?,
+                None => Counters::default(),
+            };
+            if let Some(now) = disks.get(&bdi).filter(|now| now.stacked || !device) {
+                fill_device(&mut counters, now, self.first.entry(bdi.clone()).or_insert(*now));
+            }
+            samples.insert(bdi, Sample { counters, completeness });
+        }
+        Ok(samples)
+    }
+
+    fn files(&mut self, bdi: &BdiName, most: usize) -> Result<Vec<FileUse>, SensorError> {
+        let present = bdi_names(&self.places.sys)?;
+        let Some((slot, _)) = self.owners(&present)?.get(bdi).copied() else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        for key in self.maps.files.keys().filter(|key| layout::file_slot(key) == slot) {
+            if let Ok(Some(value)) = self.maps.files.lookup(&key, MapFlags::ANY) {
+                files.push(layout::file(&key, &value));
+            }
+        }
+        files.sort_by_key(|f| std::cmp::Reverse(f.demanded()));
+        files.truncate(most);
+        Ok(files)
+    }
+
+    fn probes(&self) -> &[ProbeStatus] {
+        &self.probes
+    }
+
+    fn missing(&self) -> Option<String> {
+        let missing: Vec<_> =
+            self.probes.iter().filter(|p| p.attached.is_none()).map(|p| format!("{}: {}", p.hook, p.lost)).collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+
+    fn overflow(&self) -> Overflow {
+        let health = self.health().unwrap_or_default();
+        Overflow { slots: health.slots, pending: health.pending }
+    }
+
+    fn costs(&self) -> Vec<ProgramCost> {
+        let named = |info: libbpf_rs::query::ProgramInfo| {
+            let name = self.programs.iter().find(|(id, _)| *id == info.id)?.1;
+            Some(ProgramCost { program: name.into(), run_ns: info.run_time_ns, runs: info.run_cnt })
+        };
+        ProgInfoIter::default().filter_map(named).collect()
+    }
+}
+
+fn failed(what: &'static str, error: libbpf_rs::Error) -> SensorError {
+    SensorError::Bpf { what, reason: format!("{error:#}") }
+}
+
+fn kernel_btf(places: &Places) -> Result<Btf<'static>, SensorError> {
+    if !places.btf.exists() {
+        return Err(SensorError::NoBtf { path: places.btf.clone() });
+    }
+    Btf::from_path(&places.btf).map_err(|e| SensorError::Parse { path: places.btf.clone(), reason: e.to_string() })
+}
+
+/// Why a plan could not be carried out; `program` where one program alone is to blame.
+struct Failure {
+    program: Option<&'static str>,
+    error: libbpf_rs::Error,
+}
+
+type Loaded = (Maps, Vec<(Link, &'static str)>);
+
+/// Loads and attaches a plan. The inner error is one that another plan may avoid.
+fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorError> {
+    let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS_MAX) as u32;
+    let mut storage = MaybeUninit::uninit();
+    let mut open = skel::SensorSkelBuilder::default().open(&mut storage).map_err(|e| failed("object", e))?;
+    open.maps.counters.set_max_entries(slots).map_err(|e| failed("counters", e))?;
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.slots = slots;
+        rodata.seed = RandomState::new().hash_one(std::process::id());
+    }
+    for mut program in open.open_object_mut().progs_mut() {
+        let load = plan.loads(&program.name().to_string_lossy());
+        program.set_autoload(load);
+    }
+    let loaded = match open.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return Ok(Err(Failure { program: None, error })),
+    };
+    let mut links = Vec::new();
+    for way in plan.chosen.iter().flatten() {
+        use libbpf_rs::skel::Skel;
+        let Some(program) = loaded.object().progs_mut().find(|p| p.name() == way.program) else { continue };
+        match program.attach() {
+            Ok(link) => links.push((link, way.program)),
+            Err(error) => return Ok(Err(Failure { program: Some(way.program), error })),
+        }
+    }
+    let own = |map: &libbpf_rs::Map<'_>| MapHandle::try_from(map).map_err(|e| failed("map", e));
+    let maps = Maps {
+        counters: own(&loaded.maps.counters)?,
+        bdi_slots: own(&loaded.maps.bdi_slots)?,
+        bdis: own(&loaded.maps.bdis)?,
+        pending: own(&loaded.maps.pending)?,
+        files: own(&loaded.maps.files)?,
+        sample: own(&loaded.maps.data_sample)?,
+        health: own(&loaded.maps.bss)?,
+    };
+    debug_assert_eq!(maps.counters.value_size() as usize, COUNTERS_BYTES);
+    debug_assert_eq!(plan.chosen.len(), HOOKS.len());
+    Ok(Ok((maps, links)))
+}
+
+/// `CAP_PERFMON`, `CAP_BPF` (5.8) and `CAP_SYS_ADMIN`, which stands for both, in `/proc/self/status` `CapEff`.
+const CAPABILITIES: &[(u32, &str)] = &[(38, "CAP_PERFMON"), (39, "CAP_BPF")];
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Says what a person can do about a refusal: name the missing capability or the lockdown, else what libbpf said.
+fn explain(error: libbpf_rs::Error, places: &Places) -> SensorError {
+    let status = std::fs::read_to_string(places.proc.join("self/status")).unwrap_or_default();
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|v| u64::from_str_radix(v.trim(), 16).ok());
+    if let Some(caps) = effective.filter(|caps| caps >> CAP_SYS_ADMIN & 1 == 0) {
+        let missing: Vec<_> = CAPABILITIES.iter().filter(|(bit, _)| caps >> bit & 1 == 0).map(|(_, name)| *name).collect();
+        if !missing.is_empty() {
+            return SensorError::NoCapability { missing: missing.join(", ") };
+        }
+    }
+    let lockdown = std::fs::read_to_string(places.sys.join("kernel/security/lockdown")).unwrap_or_default();
+    if lockdown.contains("[confidentiality]") {
+        return SensorError::Lockdown { mode: "confidentiality".into() };
+    }
+    failed("programs", error)
+}
