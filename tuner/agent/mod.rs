@@ -94,7 +94,7 @@ fn now() -> Nanos {
 impl Agent {
     fn open(plan: Plan) -> anyhow::Result<Agent> {
         let roots = Roots::default();
-        let (sensor, why_coarse) = sensor::open(true);
+        let (sensor, why_coarse) = sensor::open(true, &sensor::Places::default());
         if let Some(why) = why_coarse {
             if !plan.dry_run {
                 let message = format!(

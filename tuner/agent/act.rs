@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The agent's hands: journal and actuator together. Each write is committed to the journal before it is done; where the journal
+//! cannot take it, only a write that puts an old value back is done all the same.
+
+use super::Plan;
+use crate::actuator::{Actuate, Roots, SysfsActuator, discover, knob::Knob};
+use crate::config::{Config, OnExit};
+use crate::journal::recover::Knobs;
+use crate::journal::{Journal, JournalError, Release, Restored, Retention, RunInfo};
+use keepahead_core::device::{BdiName, Device};
+use keepahead_core::event::{Input, OpenFiles, Record, SetReason, What};
+use keepahead_core::step::State;
+use keepahead_core::units::Kib;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+pub struct Hands {
+    journal: Journal,
+    actuator: SysfsActuator,
+    roots: Roots,
+    on_exit: OnExit,
+    /// The journal's last complaint, so that it is said once.
+    said: Option<String>,
+    /// Devices with open files that the bound of files a second left over, and their value.
+    behind: BTreeMap<BdiName, Kib>,
+}
+
+impl Hands {
+    /// Opens journal and actuator and puts back what an earlier run left behind.
+    pub fn open(plan: &Plan, roots: &Roots) -> anyhow::Result<Hands> {
+        let (journal, notices) = Journal::open(&plan.state_dir, run_info(&plan.config, roots))?;
+        for notice in notices {
+            eprintln!("keepahead: {notice}");
+        }
+        let actuator = open_actuator(&plan.config, roots);
+        let on_exit = plan.config.agent.on_exit;
+        let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind: BTreeMap::new() };
+        for restored in hands.restore() {
+            eprintln!("keepahead: left behind by an earlier run: {restored}");
+        }
+        Ok(hands)
+    }
+
+    pub fn appeared(&mut self, device: &Device) {
+        self.look_at_files(std::slice::from_ref(&device.bdi));
+    }
+
+    /// Learns what the open files carry, so that a later change tells their own advice from an old value.
+    pub fn look_at_files(&mut self, bdis: &[BdiName]) {
+        if let Err(e) = self.actuator.observe(bdis) {
+            tracing::warn!("open files: {e}");
+        }
+    }
+
+    pub fn gone(&mut self, bdi: &BdiName) {
+        self.actuator.forget(bdi);
+        self.behind.remove(bdi);
+        let left: Vec<String> = self.journal.outstanding().into_iter().filter(|o| o.bdi == *bdi).map(|o| o.identity).collect();
+        for identity in left {
+            let released = self.journal.released(&identity, Release::Gone);
+            self.complain(released);
+        }
+    }
+
+    /// Carries out one action and says what became of it.
+    pub fn set(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Input {
+        let failed = |error: String| Input::Failed { now: super::now(), bdi: device.bdi.clone(), wanted: to, error };
+        let intent = match self.journal.intent(device, from, to, why) {
+            Ok(id) => Some(id),
+            // The restore file already names the device; putting the old value back needs no new promise.
+            Err(e) if why == SetReason::Revert => {
+                self.complain(Err(e));
+                None
+            }
+            Err(e) => return failed(format!("not written, because it could not be journaled first: {e}")),
+        };
+        let done = match why {
+            // The original may be odd; it was legal before us.
+            SetReason::Revert => self.actuator.restore(&device.bdi, from, to),
+            _ => self.actuator.set(&device.bdi, from, to),
+        };
+        let (noted, input) = match done {
+            Ok(applied) => {
+                self.note_files(&device.bdi, applied.read_back, &applied.files);
+                let noted = intent.map_or(Ok(()), |id| self.journal.applied(id, &applied));
+                (noted, Input::Applied { now: super::now(), applied })
+            }
+            Err(e) => (intent.map_or(Ok(()), |id| self.journal.failed(id, &e.to_string())), failed(e.to_string())),
+        };
+        self.complain(noted);
+        super::leave::panic_if_asked();
+        input
+    }
+
+    fn note_files(&mut self, bdi: &BdiName, value: Kib, files: &OpenFiles) {
+        self.behind.remove(bdi);
+        if files.stale > 0 {
+            self.behind.insert(bdi.clone(), value);
+        }
+    }
+
+    /// Takes the present values to open files that were left over, as far as this second's bound goes.
+    pub fn catch_up(&mut self) {
+        for (bdi, value) in std::mem::take(&mut self.behind) {
+            match self.actuator.refresh(&bdi, value) {
+                // Nothing more could be reached: those that are left are out of reach, not late.
+                Ok(files) if files.stale > 0 && files.refreshed > 0 => _ = self.behind.insert(bdi, value),
+                Ok(_) => {}
+                Err(e) => tracing::warn!("open files: {e}"),
+            }
+        }
+    }
+
+    pub fn note_input(&mut self, state: &State, input: &Input) {
+        if self.journal.checkpoint_due() {
+            match serde_json::to_string(state) {
+                Ok(json) => {
+                    let noted = self.journal.checkpoint(&json);
+                    self.complain(noted);
+                }
+                Err(e) => tracing::warn!("no checkpoint for replay: {e}"),
+            }
+        }
+        let noted = self.journal.input(input);
+        self.complain(noted);
+    }
+
+    /// Keeps the records of one step. A device that is somebody else's now is no longer ours to restore.
+    pub fn note_records(&mut self, records: &[Record]) {
+        let noted = self.journal.record(records);
+        self.complain(noted);
+        let theirs = records.iter().filter(|r| matches!(r.what, What::HandsOff { .. })).map(|r| &r.bdi);
+        let outstanding = self.journal.outstanding();
+        for bdi in theirs {
+            for left in outstanding.iter().filter(|o| o.bdi == *bdi) {
+                let released = self.journal.released(&left.identity, Release::HandsOff);
+                self.complain(released);
+            }
+        }
+    }
+
+    /// Puts the originals back, or leaves the proven values on purpose.
+    pub fn leave(mut self) -> Vec<Restored> {
+        if self.on_exit == OnExit::Keep {
+            for left in self.journal.outstanding() {
+                println!("{}: kept at {} (it was {})", left.label, left.last_written, left.original);
+                let released = self.journal.released(&left.identity, Release::KeptOnExit);
+                self.complain(released);
+            }
+        }
+        let restored = self.restore();
+        if let Err(e) = self.journal.close() {
+            tracing::error!("{e}");
+        }
+        restored
+    }
+
+    fn restore(&mut self) -> Vec<Restored> {
+        let knobs = LiveKnobs::new(&self.roots, Some(&mut self.actuator));
+        let (restored, noted) = self.journal.restore(None, &knobs);
+        drop(knobs);
+        self.complain(noted);
+        restored
+    }
+
+    fn complain(&mut self, noted: Result<(), JournalError>) {
+        let said = noted.err().map(|e| e.to_string());
+        if let Some(text) = said.as_ref().filter(|text| self.said.as_ref() != Some(text)) {
+            tracing::error!("{text}");
+        }
+        self.said = said;
+    }
+}
+
+/// What the journal wants to know of this run.
+pub fn run_info(config: &Config, roots: &Roots) -> RunInfo {
+    let settings = serde_json::to_string(&config.settings).unwrap_or_default();
+    let retention = Retention { inputs_mib: config.journal.inputs_mib, days: config.journal.records_days };
+    RunInfo::here(&roots.proc, settings, retention)
+}
+
+/// The knobs of this machine, and where BPF and rights allow, its open files.
+#[cfg(feature = "ebpf")]
+pub fn open_actuator(config: &Config, roots: &Roots) -> SysfsActuator {
+    use crate::actuator::openfiles::OpenFilesActuator;
+    let (knob, files) = (Knob::new(&roots.sys), &config.open_files);
+    if !files.enabled {
+        return SysfsActuator::new(knob);
+    }
+    match OpenFilesActuator::new(files.rules(), files.files_per_second, &roots.proc) {
+        Ok(reach) => SysfsActuator::with_open_files(knob, reach),
+        Err(e) => {
+            eprintln!("keepahead: files that are already open will keep their old value: {e}");
+            SysfsActuator::new(knob)
+        }
+    }
+}
+
+#[cfg(not(feature = "ebpf"))]
+pub fn open_actuator(_: &Config, roots: &Roots) -> SysfsActuator {
+    SysfsActuator::new(Knob::new(&roots.sys))
+}
+
+/// The knobs of this machine, found by identity (a device may have another number than it had). With an actuator, open files get
+/// the restored value as well.
+pub struct LiveKnobs<'a> {
+    knob: Knob,
+    devices: Vec<Device>,
+    actuator: Option<RefCell<&'a mut SysfsActuator>>,
+}
+
+impl<'a> LiveKnobs<'a> {
+    pub fn new(roots: &Roots, actuator: Option<&'a mut SysfsActuator>) -> LiveKnobs<'a> {
+        let devices = discover(roots).map(|found| found.tunable).unwrap_or_else(|e| {
+            tracing::warn!("devices could not be listed, so they are found by the name they had: {e}");
+            Vec::new()
+        });
+        LiveKnobs { knob: Knob::new(&roots.sys), devices, actuator: actuator.map(RefCell::new) }
+    }
+}
+
+impl Knobs for LiveKnobs<'_> {
+    fn find(&self, identity: &str, last: &BdiName) -> Option<BdiName> {
+        match self.devices.iter().find(|d| d.identity == identity) {
+            Some(device) => Some(device.bdi.clone()),
+            None if self.devices.is_empty() => Path::exists(&self.knob.path(last)).then(|| last.clone()),
+            None => None,
+        }
+    }
+
+    fn read(&self, bdi: &BdiName) -> io::Result<Kib> {
+        self.knob.read(bdi).map_err(io::Error::other)
+    }
+
+    fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
+        let found = self.read(bdi)?;
+        match &self.actuator {
+            Some(actuator) => actuator.borrow_mut().restore(bdi, found, value).map(|_| ()),
+            None => self.knob.restore(bdi, found, value).map(|_| ()),
+        }
+        .map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How the agent leaves, in order or not: originals are back afterwards, and every device's fate is said.
+
+use super::{Agent, Plan};
+use crate::cli::{Exit, Refused};
+use crate::journal::{Outcome, recover};
+use keepahead_core::event::Input;
+use std::path::PathBuf;
+
+impl Agent {
+    /// Ends what runs, puts the originals back, says what became of each device.
+    pub(super) fn leave(mut self) -> anyhow::Result<Exit> {
+        self.feed(Input::Stop { now: super::now() })?;
+        let Some(hands) = self.hands.take() else { return Ok(Exit::Ok) };
+        let restored = hands.leave();
+        for one in &restored {
+            self.say_restored(one)?;
+        }
+        match restored.iter().filter(|r| matches!(r.outcome, Outcome::Failed { .. })).count() {
+            0 => Ok(Exit::Ok),
+            failed => {
+                Err(Refused::new(Exit::Failure, format!("{failed} values could not be put back; run `keepahead restore`"))
+                    .into())
+            }
+        }
+    }
+
+    fn say_restored(&self, one: &recover::Restored) -> anyhow::Result<()> {
+        match self.plan.format {
+            crate::cli::Format::Text => crate::cli::output::text(&format!("{one}\n")),
+            crate::cli::Format::Json => {
+                let mut line = serde_json::to_value(one)?;
+                line["record"] = "restored".into();
+                crate::cli::output::json_line(&line)
+            }
+        }
+    }
+}
+
+/// A panic between two ticks must not leave a value behind: the restore file has all that is needed, without locks or database.
+pub fn on_panic(plan: &Plan) {
+    if plan.dry_run {
+        return;
+    }
+    let (state_dir, before) = (plan.state_dir.clone(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |info| {
+        before(info);
+        for restored in put_back(&state_dir) {
+            eprintln!("keepahead: after the panic: {restored}");
+        }
+    }));
+}
+
+fn put_back(state_dir: &PathBuf) -> Vec<recover::Restored> {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    recover::emergency(state_dir, std::path::Path::new("/sys"), boot_id.trim())
+}
+
+/// Tests of the panic hook need a panic with a value of ours on a device; only debug builds listen.
+pub fn panic_if_asked() {
+    if cfg!(debug_assertions) && std::env::var_os("KEEPAHEAD_TEST_PANIC").is_some_and(|when| when == "first_write") {
+        panic!("asked for by KEEPAHEAD_TEST_PANIC");
+    }
+}
