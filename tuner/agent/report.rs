@@ -143,7 +143,7 @@ fn hold(hold: &Hold) -> String {
             format!("{wanted} is outside {floor} to {ceiling} (or no change after clamping)")
         }
         Hold::HandsOff => "hands off: somebody else wrote the knob".into(),
-        Hold::DryRun => "dry run".into(),
+        Hold::LeftOver => "running streams still have the windows of a larger value".into(),
     }
 }
 

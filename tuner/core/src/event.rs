@@ -293,7 +293,8 @@ pub enum Hold {
         ceiling: Kib,
     },
     HandsOff,
-    DryRun,
+    /// Streams still run with the windows of a larger value that was taken back.
+    LeftOver,
 }
 
 /// Which of the two values a block ran with.

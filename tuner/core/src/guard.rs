@@ -154,7 +154,7 @@ mod tests {
         let settings = Settings::default();
         let psi = Pressure { memory_pressure: Some(30.0), ..calm() };
         assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &psi, &settings), Err(Hold::MemoryPressure { .. })));
-        let thrash = Pressure { refaults_per_s: 1e6, ..calm() };
+        let thrash = Pressure { refaults_per_s: 1e7, ..calm() };
         assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &thrash, &settings), Err(Hold::Refaults { .. })));
         assert_eq!(admit(Kib(16), Kib(128), &Features::default(), &thrash, &settings), Ok(Kib(16)));
     }

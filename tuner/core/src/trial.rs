@@ -24,6 +24,13 @@ const STARVED: f64 = 0.2;
 const STARVED_AFTER: Nanos = Nanos::from_millis(300);
 /// Waits that make a harm ratio believable.
 const HARM_WAITS: u64 = 8;
+/// Windows this much above what a value allows are left over from a larger one.
+const LEFT_OVER: f64 = 1.25;
+/// How long a block waits for left-over windows to go. A stream never shrinks its window while it runs (async readahead takes the
+/// larger of the old and the new size since Linux 6.12, `mm/readahead.c`); it starts anew with the next file or the next miss.
+const RETURN_MOST: Nanos = Nanos::from_secs(2);
+/// Stall ratio above which a gain is not believed where the old value could only be measured before the trial.
+const ONE_WAY_GAIN: f64 = 0.8;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -31,11 +38,17 @@ pub struct Trial {
     pub from: Kib,
     pub to: Kib,
     pub proposal: Proposal,
-    /// What the workload was before the trial, under the present value.
+    /// What the workload was before the trial, under the present value; and the same in pieces of a second.
     baseline: Span,
+    before: Vec<Span>,
+    /// Streams keep the new window although the old value is back, so the old value cannot be measured again: the new blocks are
+    /// compared with those from before the trial.
+    one_way: bool,
     pub arm: Arm,
     /// The knob was switched here.
     switched: Mark,
+    /// The last tick.
+    seen: Mark,
     /// The washout ended here.
     measured: Option<Mark>,
     blocks: Vec<(Arm, Span)>,
@@ -67,20 +80,28 @@ pub struct Turn {
 
 impl Trial {
     /// Begins with a block of the new value; the caller switches the knob now.
-    pub fn begin(id: u64, from: Kib, proposal: Proposal, baseline: Span, now: Mark) -> Trial {
+    pub fn begin(id: u64, from: Kib, proposal: Proposal, before: Vec<Span>, now: Mark) -> Trial {
         Trial {
             id,
             from,
             to: proposal.read_ahead,
             proposal,
-            baseline,
+            baseline: before.iter().fold(Span::default(), |sum, span| sum.plus(span)),
+            before,
+            one_way: false,
             arm: Arm::New,
             switched: now,
+            seen: now,
             measured: None,
             blocks: Vec::new(),
             pairs: Vec::new(),
             others: BTreeMap::new(),
         }
+    }
+
+    /// Mean window before the trial, pages.
+    pub fn window_before(&self) -> f64 {
+        Features::of(&self.baseline).window
     }
 
     pub fn value(&self) -> Kib {
@@ -98,7 +119,11 @@ impl Trial {
             return Turn { block: None, next: Next::End(self.verdict(Outcome::Aborted, reason, settings)) };
         }
         let Some(start) = self.measured else {
-            if self.washed_out(&mark, settings) {
+            let in_force = self.in_force(&mark);
+            if !in_force && self.arm == Arm::Old && mark.at.since(self.switched.at) >= RETURN_MOST {
+                return self.go_one_way(mark);
+            }
+            if in_force && self.washed_out(&mark, settings) {
                 self.measured = Some(mark);
                 for (bdi, at) in others {
                     self.others.entry(bdi.clone()).or_default().since = Some(*at);
@@ -128,6 +153,27 @@ impl Trial {
         let in_flight = 2 * self.from.pages().max(self.to.pages());
         elapsed >= settings.washout
             && (load(&self.switched.until(mark).counters) >= in_flight || elapsed.0 >= 3 * settings.washout.0)
+    }
+
+    /// Whether the windows since the last tick are no larger than the arm's value makes them.
+    fn in_force(&mut self, mark: &Mark) -> bool {
+        let recent = std::mem::replace(&mut self.seen, *mark).until(mark).counters;
+        let mean = |c: &Counters| c.window_pages as f64 / c.windows.max(1) as f64;
+        let allowed = match self.arm {
+            // A request larger than the value has a window of its own size.
+            Arm::Old => mean(&self.baseline.counters).max(self.from.pages() as f64),
+            Arm::New if self.to < self.from => self.to.pages() as f64,
+            Arm::New => f64::INFINITY,
+        };
+        let patience = self.arm == Arm::New && mark.at.since(self.switched.at) >= RETURN_MOST;
+        mean(&recent) <= LEFT_OVER * allowed || patience
+    }
+
+    fn go_one_way(&mut self, mark: Mark) -> Turn {
+        self.one_way = true;
+        self.arm = Arm::New;
+        self.switched = mark;
+        Turn { block: None, next: Next::Switch(self.value()) }
     }
 
     /// Why the block with the new value must end now, if it must.
@@ -169,17 +215,21 @@ impl Trial {
         {
             return Next::End(self.verdict(Outcome::Void, reason, settings));
         }
-        if self.blocks.len() % 2 == 0 {
+        if self.one_way || self.blocks.len() % 2 == 0 {
             let Some(pairs) = self.compare_pairs() else {
                 return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
             };
             self.pairs = pairs;
             let (wasted, stale) = (self.unused(Arm::New) - self.unused(Arm::Old), self.stale());
             if let Finding::Decided(verdict) = judge(&self.pairs, &self.other_logs(), wasted, stale, settings) {
-                return Next::End(verdict);
+                return Next::End(if self.one_way { doubt(verdict) } else { verdict });
+            }
+            if self.one_way && self.pairs.len() >= self.old_blocks().len() {
+                let reason = "inconclusive: running streams keep their window, so the old value was measured before only";
+                return Next::End(self.verdict(Outcome::Reverted, reason.into(), settings));
             }
         }
-        let arm = arm_of(self.blocks.len());
+        let arm = if self.one_way { Arm::New } else { arm_of(self.blocks.len()) };
         self.measured = None;
         if arm == self.arm {
             self.measured = Some(mark);
@@ -195,10 +245,23 @@ impl Trial {
 
     /// `None` as soon as one pair cannot be compared.
     fn compare_pairs(&self) -> Option<Vec<Comparison>> {
+        if self.one_way {
+            let new = self.blocks.iter().filter(|(arm, _)| *arm == Arm::New).map(|(_, span)| span);
+            return new.zip(self.old_blocks()).map(|(new, old)| compare(new, old)).collect();
+        }
         self.blocks.chunks_exact(2).map(|pair| in_order(pair).and_then(|(new, old)| compare(new, old))).collect()
     }
 
+    /// All that was measured under the old value, before and since.
+    fn old_blocks(&self) -> Vec<&Span> {
+        let since = self.blocks.iter().filter(|(arm, _)| *arm == Arm::Old).map(|(_, span)| span);
+        self.before.iter().chain(since).collect()
+    }
+
     fn other_logs(&self) -> Vec<Vec<f64>> {
+        if self.one_way {
+            return Vec::new();
+        }
         let log = |(i, pair): (usize, &[Span])| {
             let (new, old) = if arm_of(2 * i) == Arm::New { (&pair[0], &pair[1]) } else { (&pair[1], &pair[0]) };
             compare(new, old).map(|c| c.log_stall)
@@ -209,7 +272,7 @@ impl Trial {
     /// Share of the speculative pages that an arm brought in and nobody has used.
     fn unused(&self, arm: Arm) -> f64 {
         let blocks = self.blocks.iter().filter(|(a, _)| *a == arm).map(|(_, span)| *span);
-        blocks.reduce(|a, b| a.plus(&b)).map_or(0.0, |span| Features::of(&span).unused)
+        blocks.reduce(|a, b| a.plus(&b)).map_or_else(|| Features::of(&self.baseline).unused, |span| Features::of(&span).unused)
     }
 
     fn stale(&self) -> f64 {
@@ -222,6 +285,18 @@ impl Trial {
         let pairs = self.pairs.len() as u32;
         Verdict { outcome, reason, pairs, confidence: settings.confidence, stall_ratio: None, hit_change: None }
     }
+}
+
+/// A gain that was only seen one way must be large: a drift of the workload is not cancelled.
+fn doubt(mut verdict: Verdict) -> Verdict {
+    if verdict.outcome == Outcome::Kept {
+        if verdict.stall_ratio.is_some_and(|r| r.high > ONE_WAY_GAIN) {
+            verdict.outcome = Outcome::Reverted;
+            verdict.reason = "the gain is too small to believe".into();
+        }
+        verdict.reason += "; the old value was measured before only, because running streams keep their window";
+    }
+    verdict
 }
 
 /// new old | old new | new old | …

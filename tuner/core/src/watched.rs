@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 /// Times that a value is written again after the kernel recomputed it or a write failed, before it is left as it is.
 const REWRITE_MOST: u32 = 3;
 
+/// Longest hold for streams that keep a larger window than the present value gives.
+const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Mode {
     Watching,
@@ -43,6 +46,9 @@ pub struct Watched {
     tried: BTreeMap<Kib, Tried>,
     cool: CoolDown,
     rewritten: u32,
+    /// After a larger value was taken back: the mean window before it, pages. Streams that still run with larger ones say nothing
+    /// of the present value.
+    left_over: Option<(f64, Nanos)>,
     /// What was last said, so that nothing is said twice.
     said: Option<Said>,
 }
@@ -67,6 +73,7 @@ impl Watched {
             tried: BTreeMap::new(),
             cool: CoolDown::default(),
             rewritten: 0,
+            left_over: None,
             said: None,
         }
     }
@@ -124,7 +131,7 @@ impl Watched {
             return self.set(self.home, SetReason::Revert, out);
         }
         self.slots.push(around.now, &tick.sample, around.settings.window_slots);
-        match self.slots.window(tick.sample.completeness) {
+        match self.slots.window(around.settings.window_slots, tick.sample.completeness) {
             None => self.hold(around.now, Hold::Gathering, out),
             Some(window) => self.decide(&window, mark, around, next_trial, out),
         }
@@ -192,6 +199,9 @@ impl Watched {
         let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) else { return };
         self.slots.clear();
         self.said = None;
+        if verdict.outcome != Outcome::Kept && trial.to > trial.from {
+            self.left_over = Some((trial.window_before().max(trial.from.pages() as f64), at + LEFT_OVER_MOST));
+        }
         let ratio = verdict.stall_ratio.map(|r| r.mean);
         match verdict.outcome {
             Outcome::Kept => {
@@ -216,6 +226,9 @@ impl Watched {
 
     fn decide(&mut self, window: &Window, mark: Mark, around: &Surroundings, next_trial: &mut u64, out: &mut Output) {
         let features = Features::of(&window.span);
+        if self.is_left_over(&features, around.now) {
+            return self.hold(around.now, Hold::LeftOver, out);
+        }
         let decision = around.policy.decide(&self.context(&features, around.settings));
         if self.pattern_changed(decision.pattern(), around.now) {
             return;
@@ -231,6 +244,11 @@ impl Watched {
             Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
             Ok(proposal) => self.begin_trial(proposal, window, mark, around, next_trial, out),
         }
+    }
+
+    fn is_left_over(&mut self, features: &Features, now: Nanos) -> bool {
+        self.left_over = self.left_over.filter(|(window, until)| now < *until && features.window > 1.25 * window);
+        self.left_over.is_some()
     }
 
     fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
@@ -318,7 +336,7 @@ impl Watched {
         let evidence = evidence(&window.span);
         let what = What::TrialStarted { trial: id, from, to, proposal: proposal.clone(), evidence };
         out.records.push(self.record(around.now, what));
-        self.mode = Mode::Trial(Box::new(Trial::begin(id, from, proposal, window.span, mark)));
+        self.mode = Mode::Trial(Box::new(Trial::begin(id, from, proposal, self.slots.spans(), mark)));
         self.set(to, SetReason::Trial, out);
     }
 

@@ -67,15 +67,20 @@ impl Slots {
         }
     }
 
+    /// The full slots one by one, oldest first.
+    pub fn spans(&self) -> Vec<Span> {
+        self.marks.iter().zip(self.marks.iter().skip(1)).map(|(a, b)| a.until(b)).collect()
+    }
+
     /// Forgets everything: what was seen under another value says nothing about this one.
     pub fn clear(&mut self) {
         self.marks.clear();
     }
 
-    /// The window up to now, or `None` while fewer than two slots are full.
-    pub fn window(&self, completeness: Completeness) -> Option<Window> {
+    /// The window up to now, or `None` until `most` slots are full.
+    pub fn window(&self, most: u32, completeness: Completeness) -> Option<Window> {
         let (first, last) = (self.marks.front()?, self.marks.back()?);
-        (self.marks.len() > 2).then(|| Window { span: first.until(last), completeness })
+        (self.marks.len() > most as usize).then(|| Window { span: first.until(last), completeness })
     }
 }
 
@@ -91,13 +96,13 @@ mod tests {
     fn slides_and_refuses_short_windows() {
         let mut slots = Slots::default();
         for second in 0..10 {
-            assert_eq!(slots.window(Completeness::Full).is_some(), second > 2, "at {second} s");
+            assert_eq!(slots.window(3, Completeness::Full).is_some(), second > 3, "at {second} s");
             slots.push(Nanos::from_secs(second), &sample(second * 100), 3);
         }
-        let window = slots.window(Completeness::Full).unwrap();
+        let window = slots.window(3, Completeness::Full).unwrap();
         assert_eq!((window.span.seconds, window.span.counters.read_pages), (3.0, 300));
         slots.clear();
-        assert!(slots.window(Completeness::Full).is_none());
+        assert!(slots.window(3, Completeness::Full).is_none());
     }
 
     #[test]
@@ -106,6 +111,6 @@ mod tests {
         for tick in 0..31 {
             slots.push(Nanos::from_millis(tick * 100), &sample(tick), 3);
         }
-        assert_eq!(slots.window(Completeness::Full).unwrap().span.counters.read_pages, 30);
+        assert_eq!(slots.window(3, Completeness::Full).unwrap().span.counters.read_pages, 30);
     }
 }
