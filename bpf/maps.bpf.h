@@ -84,6 +84,7 @@ struct task {
 	u8 stale;
 	u8 missed;
 	u8 late;
+	u8 wait_page;
 	struct stream read[STREAMS];
 	struct stream mmap[STREAMS];
 };
@@ -98,6 +99,11 @@ struct {
 static __always_inline struct task *task_state(bool create)
 {
 	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
+static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
+{
+	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
 }
 
 static __always_inline u32 log2_slot(u64 v)

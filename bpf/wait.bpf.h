@@ -33,7 +33,8 @@ static __always_inline void on_sleep(struct task_struct *task)
 	if (!t)
 		return;
 	now = bpf_ktime_get_ns();
-	if ((task_flags(task) & TASK_WAKEKILL) || demand_is_fresh(t, now))
+	t->wait_page = !!(task_flags(task) & TASK_WAKEKILL);
+	if (t->wait_page || demand_is_fresh(t, now))
 		t->wait_start = now;
 }
 
@@ -48,7 +49,7 @@ static __always_inline void on_wake(struct task_struct *task)
 		return;
 	now = bpf_ktime_get_ns();
 	ns = now - t->wait_start;
-	if (!demand_is_fresh(t, t->wait_start) || (t->kind == DEMAND_ASYNC && t->window == WINDOW_NONE)) {
+	if (!demand_is_fresh(t, t->wait_start) || (t->kind == DEMAND_ASYNC && t->wait_page)) {
 		t->pending_ns += ns;
 		t->pending_count++;
 		t->wait_start = 0;

@@ -179,6 +179,9 @@ impl EbpfSensor {
         let cpus = libbpf_rs::num_possible_cpus().map_err(|e| failed("CPU count", e))?;
         let zero = vec![vec![0u8; COUNTERS_BYTES]; cpus];
         self.maps.counters.update_percpu(&key, &zero, MapFlags::ANY).map_err(|e| failed("counters", e))?;
+        for file in self.maps.files.keys().filter(|file| layout::file_slot(file) == slot) {
+            let _ = self.maps.files.delete(&file);
+        }
         let _ = self.maps.bdis.delete(&key);
         Ok(())
     }
