@@ -157,16 +157,17 @@ static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
 static __noinline u32 claim_slot(struct backing_dev_info *bdi)
 {
 	struct ka_bdi owner = {};
-	u32 slot, *known;
+	u32 i, slot, *known;
 
 	if (!bdi)
 		return NO_SLOT;
 	owner.id = BPF_CORE_READ(bdi, id);
 	owner.ra_pages = BPF_CORE_READ(bdi, ra_pages);
 	bpf_probe_read_kernel_str(owner.name, sizeof(owner.name), __builtin_preserve_access_index(&bdi->dev_name));
-	for (slot = 0; slot < KA_MAX_SLOTS; slot++) {
-		if (slot >= slots)
+	for (i = 0; i < KA_MAX_SLOTS; i++) { /* not by `slot`: its address is taken, so the verifier of 6.1 loses its value */
+		if (i >= slots)
 			break;
+		slot = i;
 		if (bpf_map_update_elem(&bdis, &slot, &owner, BPF_NOEXIST))
 			continue;
 		if (!bpf_map_update_elem(&bdi_slots, &owner.id, &slot, BPF_NOEXIST))
