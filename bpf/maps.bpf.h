@@ -85,6 +85,7 @@ struct task {
 	u8 missed;
 	u8 late;
 	u8 wait_of_demand; /* the present sleep is for the open demand */
+	u8 wait_page;
 	struct stream read[STREAMS];
 	struct stream mmap[STREAMS];
 };
@@ -99,6 +100,11 @@ struct {
 static __always_inline struct task *task_state(bool create)
 {
 	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
+static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
+{
+	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
 }
 
 static __always_inline u32 log2_slot(u64 v)
@@ -152,16 +158,17 @@ static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
 static __noinline u32 claim_slot(struct backing_dev_info *bdi)
 {
 	struct ka_bdi owner = {};
-	u32 slot, *known;
+	u32 i, slot, *known;
 
 	if (!bdi)
 		return NO_SLOT;
 	owner.id = BPF_CORE_READ(bdi, id);
 	owner.ra_pages = BPF_CORE_READ(bdi, ra_pages);
 	bpf_probe_read_kernel_str(owner.name, sizeof(owner.name), __builtin_preserve_access_index(&bdi->dev_name));
-	for (slot = 0; slot < KA_MAX_SLOTS; slot++) {
-		if (slot >= slots)
+	for (i = 0; i < KA_MAX_SLOTS; i++) { /* not by `slot`: its address is taken, so the verifier of 6.1 loses its value */
+		if (i >= slots)
 			break;
+		slot = i;
 		if (bpf_map_update_elem(&bdis, &slot, &owner, BPF_NOEXIST))
 			continue;
 		if (!bpf_map_update_elem(&bdi_slots, &owner.id, &slot, BPF_NOEXIST))

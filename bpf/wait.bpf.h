@@ -32,15 +32,14 @@ static __always_inline bool demand_is_fresh(struct task *t, u64 now, bool killab
 static __always_inline void on_sleep(struct task_struct *task)
 {
 	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
-	bool killable;
 	u64 now;
 
 	if (!t)
 		return;
 	now = bpf_ktime_get_ns();
-	killable = task_flags(task) & TASK_WAKEKILL;
-	t->wait_of_demand = demand_is_fresh(t, now, killable);
-	if (killable || t->wait_of_demand)
+	t->wait_page = !!(task_flags(task) & TASK_WAKEKILL);
+	t->wait_of_demand = demand_is_fresh(t, now, t->wait_page);
+	if (t->wait_page || t->wait_of_demand)
 		t->wait_start = now;
 }
 
@@ -55,7 +54,7 @@ static __always_inline void on_wake(struct task_struct *task)
 		return;
 	now = bpf_ktime_get_ns();
 	ns = now - t->wait_start;
-	if (!t->wait_of_demand || t->kind == DEMAND_NONE || (t->kind == DEMAND_ASYNC && t->window == WINDOW_NONE)) {
+	if (!t->wait_of_demand || t->kind == DEMAND_NONE || (t->kind == DEMAND_ASYNC && t->wait_page)) {
 		t->pending_ns += ns;
 		t->pending_count++;
 		t->wait_start = 0;

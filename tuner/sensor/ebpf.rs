@@ -4,14 +4,14 @@
 
 use super::attach::{HOOKS, Plan, plan};
 use super::coarse::fill_device;
+use super::cost::{ProgramCost, costs};
 use super::layout::{self, CHUNK_KEY_BYTES, COUNTERS_BYTES, Health};
 use super::procfs::{DeviceReads, device_reads};
 use super::sampling::{Load, adapt};
-use super::{FileUse, Overflow, Places, ProbeStatus, ProgramCost, Sense, SensorError, bdi_names};
+use super::{FileUse, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use libbpf_rs::btf::Btf;
-use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 use std::collections::BTreeMap;
@@ -105,8 +105,18 @@ impl EbpfSensor {
         self.set_shift(shift)
     }
 
+    /// Lets the rate adapt again.
+    pub fn free_shift(&mut self) {
+        self.forced = false;
+    }
+
     pub fn shift(&self) -> u8 {
         self.shift
+    }
+
+    /// The kernel's own account of each program's cost; zeros unless `kernel.bpf_stats_enabled` is 1.
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        costs(&self.programs)
     }
 
     fn set_shift(&mut self, shift: u8) -> Result<(), SensorError> {
@@ -179,6 +189,9 @@ impl EbpfSensor {
         let cpus = libbpf_rs::num_possible_cpus().map_err(|e| failed("CPU count", e))?;
         let zero = vec![vec![0u8; COUNTERS_BYTES]; cpus];
         self.maps.counters.update_percpu(&key, &zero, MapFlags::ANY).map_err(|e| failed("counters", e))?;
+        for file in self.maps.files.keys().filter(|file| layout::file_slot(file) == slot) {
+            let _ = self.maps.files.delete(&file);
+        }
         let _ = self.maps.bdis.delete(&key);
         Ok(())
     }
@@ -244,14 +257,6 @@ impl Sense for EbpfSensor {
     fn overflow(&self) -> Overflow {
         let health = self.health().unwrap_or_default();
         Overflow { slots: health.slots, pending: health.pending }
-    }
-
-    fn costs(&self) -> Vec<ProgramCost> {
-        let named = |info: libbpf_rs::query::ProgramInfo| {
-            let name = self.programs.iter().find(|(id, _)| *id == info.id)?.1;
-            Some(ProgramCost { program: name.into(), run_ns: info.run_time_ns, runs: info.run_cnt })
-        };
-        ProgInfoIter::default().filter_map(named).collect()
     }
 }
 
