@@ -10,7 +10,8 @@
 #define LARGE_FOLIO_PAGES 512
 /* Pages of a batch: 31 folios, mostly of a few pages each. */
 #define BATCH_PAGES 512
-#define THINK_MAX_NS 10000000
+/* A preemption must not look like work: gaps of programs that fault often are far below this. */
+#define THINK_MAX_NS 250000
 
 static __always_inline u64 distance(u64 a, u64 b)
 {
