@@ -9,9 +9,9 @@
 #include "readahead.bpf.h"
 
 #define TASK_WAKEKILL 0x100
-/* A sleep belongs to an open demand if it starts within this time of the demand or of its last wait: a fault's demand has no
- * end of its own, and an fsync long after it is none of its business. */
-#define SAME_DEMAND_NS 1000000
+/* A sleep belongs to an open demand if it starts within this time of the demand, of the last page added for it or of its last wait:
+ * a fault's demand has no end of its own, and an fsync long after it is none of its business. */
+#define SAME_DEMAND_NS 5000000
 
 static __always_inline u64 task_flags(struct task_struct *task)
 {

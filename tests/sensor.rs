@@ -37,7 +37,11 @@ impl Loop {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let back = dir.path().join("back.img");
         run("truncate", &["-s", size, back.to_str().unwrap()]);
-        let device = run("losetup", &["-f", "--show", "--direct-io=on", back.to_str().unwrap()]);
+        let direct = ["-f", "--show", "--direct-io=on", back.to_str().unwrap()];
+        let device = match Command::new("losetup").args(direct).output() {
+            Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
+            _ => run("losetup", &["-f", "--show", back.to_str().unwrap()]), // a backing file on tmpfs before 6.6
+        };
         let bed = Loop { dir, device, _turn: turn };
         fs::create_dir(bed.mount()).unwrap();
         if let Some((program, args)) = mkfs.split_first() {

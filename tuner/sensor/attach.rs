@@ -100,7 +100,10 @@ pub(super) const HOOKS: &[Hook] = &[
         counts: "windows of file systems without large folios, random reads, advice",
         lost: "windows without large folios and advice are not told apart",
         required: false,
-        ways: &[tp("ra_unbounded__tp_btf", "page_cache_ra_unbounded"), fentry("ra_unbounded__fentry", "page_cache_ra_unbounded")],
+        ways: &[
+            tp("ra_unbounded__tp_btf", "page_cache_ra_unbounded"),
+            fentry("ra_unbounded__fentry", "page_cache_ra_unbounded"),
+        ],
     },
     Hook {
         name: "device",

@@ -33,7 +33,9 @@ pub fn machine(proc_root: &Path) -> Result<Machine, SensorError> {
 
 /// `workingset_refault_file` since 5.9; before, one counter for files alone was called `workingset_refault`.
 fn refaults(vmstat: &str) -> Option<u64> {
-    let value = |name| vmstat.lines().find_map(|l| l.split_once(' ').filter(|(n, _)| *n == name)).and_then(|(_, v)| v.trim().parse().ok());
+    let value = |name| {
+        vmstat.lines().find_map(|l| l.split_once(' ').filter(|(n, _)| *n == name)).and_then(|(_, v)| v.trim().parse().ok())
+    };
     value("workingset_refault_file").or_else(|| value("workingset_refault"))
 }
 
@@ -104,7 +106,8 @@ mod tests {
 
     #[test]
     fn diskstats_by_bdi_name_in_bytes_and_ns() {
-        let root = tree(&[("diskstats", " 253 3 dm-3 10 0 16 5 0 0 0 0 0 0 0 0 0 0 0\n 7 0 loop0 1 0 8 2 0 0 0 0 0 0 0 0 0 0 0\n")]);
+        let root =
+            tree(&[("diskstats", " 253 3 dm-3 10 0 16 5 0 0 0 0 0 0 0 0 0 0 0\n 7 0 loop0 1 0 8 2 0 0 0 0 0 0 0 0 0 0 0\n")]);
         let reads = device_reads(root.path()).unwrap();
         let dm = DeviceReads { reads: 10, bytes: 8192, ns: 5_000_000, stacked: true };
         assert_eq!(reads[&BdiName("253:3".into())], dm);

@@ -128,22 +128,60 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum What {
-    Appeared { original: Kib },
+    Appeared {
+        original: Kib,
+    },
     Gone,
     /// The policy would change the value. In dry-run this is the last word.
-    Proposed { from: Kib, to: Kib, proposal: Proposal, evidence: Evidence },
+    Proposed {
+        from: Kib,
+        to: Kib,
+        proposal: Proposal,
+        evidence: Evidence,
+    },
     /// Nothing is done, and why; recorded when the reason changes.
-    Held { reason: Hold },
-    TrialStarted { trial: u64, from: Kib, to: Kib, proposal: Proposal, evidence: Evidence },
-    BlockEnded { trial: u64, block: Block },
-    TrialEnded { trial: u64, from: Kib, to: Kib, verdict: Verdict },
+    Held {
+        reason: Hold,
+    },
+    TrialStarted {
+        trial: u64,
+        from: Kib,
+        to: Kib,
+        proposal: Proposal,
+        evidence: Evidence,
+    },
+    BlockEnded {
+        trial: u64,
+        block: Block,
+    },
+    TrialEnded {
+        trial: u64,
+        from: Kib,
+        to: Kib,
+        verdict: Verdict,
+    },
     /// The write was carried out; `read_back` differs from `wanted` where the kernel changed it.
-    Applied { applied: Applied },
-    Failed { wanted: Kib, error: String },
-    HandsOff { expected: Kib, found: Kib, writer: Option<Writer> },
+    Applied {
+        applied: Applied,
+    },
+    Failed {
+        wanted: Kib,
+        error: String,
+    },
+    HandsOff {
+        expected: Kib,
+        found: Kib,
+        writer: Option<Writer>,
+    },
     /// The kernel recomputed the value because queue limits changed.
-    KernelRaised { expected: Kib, found: Kib, limits: QueueLimits },
-    TakenBack { value: Kib },
+    KernelRaised {
+        expected: Kib,
+        found: Kib,
+        limits: QueueLimits,
+    },
+    TakenBack {
+        value: Kib,
+    },
 }
 
 /// What a policy suggests.
@@ -218,19 +256,42 @@ pub enum Hold {
     /// The window is not full yet.
     Gathering,
     /// The sensor does not see enough for a trial.
-    Sensor { missing: String },
+    Sensor {
+        missing: String,
+    },
     /// The policy has nothing better to offer.
-    Abstained { pattern: Pattern, reason: String },
+    Abstained {
+        pattern: Pattern,
+        reason: String,
+    },
     /// All candidates around the present value were tried in this pattern.
-    Settled { pattern: Pattern },
-    CoolingDown { until: Nanos },
-    TrialsPerHour { limit: u32 },
+    Settled {
+        pattern: Pattern,
+    },
+    CoolingDown {
+        until: Nanos,
+    },
+    TrialsPerHour {
+        limit: u32,
+    },
     /// A device on the same disk is on trial.
-    SharedDisk { with: BdiName },
-    MemoryPressure { some_avg10: f64, limit: f64 },
-    Refaults { per_s: f64, limit: f64 },
+    SharedDisk {
+        with: BdiName,
+    },
+    MemoryPressure {
+        some_avg10: f64,
+        limit: f64,
+    },
+    Refaults {
+        per_s: f64,
+        limit: f64,
+    },
     /// The candidate is outside the bounds after clamping.
-    Bounds { wanted: Kib, floor: Kib, ceiling: Kib },
+    Bounds {
+        wanted: Kib,
+        floor: Kib,
+        ceiling: Kib,
+    },
     HandsOff,
     DryRun,
 }
