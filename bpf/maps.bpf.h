@@ -84,7 +84,6 @@ struct task {
 	u8 stale;
 	u8 missed;
 	u8 late;
-	u8 wait_of_demand; /* the present sleep is for the open demand */
 	u8 wait_page;
 	struct stream read[STREAMS];
 	struct stream mmap[STREAMS];

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// The page cache is one for all: one test at a time.
@@ -37,7 +38,11 @@ impl Loop {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let back = dir.path().join("back.img");
         run("truncate", &["-s", size, back.to_str().unwrap()]);
-        let device = run("losetup", &["-f", "--show", "--direct-io=on", back.to_str().unwrap()]);
+        let direct = ["-f", "--show", "--direct-io=on", back.to_str().unwrap()];
+        let device = match Command::new("losetup").args(direct).output() {
+            Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
+            _ => run("losetup", &["-f", "--show", back.to_str().unwrap()]), // a backing file on tmpfs before 6.6
+        };
         let bed = Loop { dir, device, _turn: turn };
         fs::create_dir(bed.mount()).unwrap();
         if let Some((program, args)) = mkfs.split_first() {
@@ -84,6 +89,17 @@ impl Drop for Loop {
 fn drop_caches() {
     run("sync", &[]);
     fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    DROPS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Our own drops of the page cache.
+static DROPS: AtomicU64 = AtomicU64::new(0);
+
+/// Drops of the page cache by anybody else since boot.
+fn foreign_drops() -> u64 {
+    let vmstat = fs::read_to_string("/proc/vmstat").unwrap();
+    let all = vmstat.lines().find_map(|l| l.strip_prefix("drop_pagecache ")).map_or(0, |v| v.parse().unwrap());
+    all - DROPS.load(Ordering::Relaxed).min(all)
 }
 
 /// The sensor at a held sampling rate, or `None` with the reason printed.
@@ -110,9 +126,11 @@ fn read(sensor: &mut EbpfSensor, bdi: &BdiName) -> Counters {
 
 /// What `work` adds to the counters of `bdi`.
 fn counted(sensor: &mut EbpfSensor, bdi: &BdiName, work: impl FnOnce()) -> Counters {
+    let drops = foreign_drops();
     let before = read(sensor, bdi);
     work();
     let after = read(sensor, bdi).since(&before);
+    assert_eq!(foreign_drops(), drops, "somebody else dropped the page cache meanwhile: this test needs the machine to itself");
     println!("{:?}", nonzero(&after));
     after
 }

@@ -2,8 +2,8 @@
 //! How many chunks are in the sample: one in `2^shift`. Takes the load of the last interval, gives a new shift when the present one
 //! costs too much or shows too little.
 
-/// Sampled events a second above which the rate falls: at some 300 ns each, 1.5 % of one CPU.
-const EVENTS_MAX: f64 = 50_000.0;
+/// Sampled events a second above which the rate falls: at some 500 ns each, 1 % of one CPU.
+const EVENTS_MAX: f64 = 20_000.0;
 /// A rate comes back up only where the load would stay well below the limit: two steps of two and a margin.
 const HYSTERESIS: f64 = 8.0;
 /// Fill of the map of speculative chunks above which the rate falls.
@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn a_burst_is_answered_at_once_and_stays_answered() {
         let shift = adapt(0, load(1_500_000.0));
-        assert_eq!(shift, 5);
-        assert_eq!(adapt(shift, load(1_500_000.0 / 32.0)), 5);
+        assert_eq!(shift, 7);
+        assert_eq!(adapt(shift, load(1_500_000.0 / 128.0)), 7);
     }
 
     #[test]
