@@ -35,6 +35,8 @@ static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u
 		if (s->mapping == mapping) {
 			run->ended = s->run;
 			run->jump = distance(index, s->next);
+		} else {
+			s->slot = slot_of_mapping(mapping);
 		}
 		s->mapping = mapping;
 		s->run = pages;
@@ -118,9 +120,10 @@ static __always_inline u64 request_start(struct task *t, u64 mapping, u64 index)
 static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 event_last)
 {
 	struct task *t = task_state(true);
-	u64 sample = sample_word, used = 0, mapping;
+	u64 sample = sample_word, used = 0, mapping, hash, shift;
 	struct run run = {};
-	bool sampled, continuation;
+	struct stream *s;
+	bool continuation;
 
 	if (!t)
 		return;
@@ -133,26 +136,29 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	t->request_last = event_last;
 	t->kind = DEMAND_NONE;
 	t->window = WINDOW_NONE;
-	sampled = in_sample(sample, mapping, index >> 6);
+	hash = sample_hash(mapping, index >> 6);
+	s = stream_of(t->read, mapping);
 	if (!continuation && t->pending_ns)
 		index = request_start(t, mapping, index);
 	if (!continuation)
-		read_run(stream_of(t->read, mapping), mapping, index, last, &run);
-	if (sampled || last >> 6 != index >> 6)
+		read_run(s, mapping, index, last, &run);
+	if (hash_in_sample(hash, shift_of(sample)) || last >> 6 != index >> 6) {
+		health.sampled++;
 		used = take_pages(mapping, index, last);
+	}
 	if (used)
 		count_used(mapping, used);
 	if (t->pending_ns) {
 		count_late(t, mapping, used);
 		t->pending_ns = t->pending_count = 0;
 	}
-	if (sampled && !continuation) {
-		u32 slot = slot_of_mapping(mapping);
-
-		health.sampled++;
-		count_request(slot, last - index + 1, &run, 1ULL << shift_of(sample));
-		count_read_file(mapping, slot, (last - index + 1) << shift_of(sample));
-	}
+	if (continuation || s->mapping != mapping || s->slot >= KA_MAX_SLOTS)
+		return;
+	shift = demand_shifts[s->slot & (KA_MAX_SLOTS - 1)] & 63;
+	if (!hash_in_sample(hash, shift))
+		return;
+	count_request(s->slot, last - index + 1, &run, 1ULL << shift);
+	count_read_file(mapping, s->slot, (last - index + 1) << shift);
 }
 
 /* Whether a fault at `to` continues a run whose last fault was at `from`: within fault-around, or right beyond the folio there. A

@@ -5,9 +5,12 @@
 
 #include "kernel.h"
 
-/* Which chunks are in the sample: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
+/* Which chunks are in the sample for speculation: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
  * that a program sees both or neither. Written by user space. */
 volatile u64 sample_word SEC(".data.sample") = 0;
+/* The same for the demand of each slot's reads, so that a device with a million cached reads a second does not coarsen the counts of
+ * another: shifts only, since nothing is remembered under them. Written by user space. */
+volatile u8 demand_shifts[KA_MAX_SLOTS] SEC(".data.demand");
 /* A random number for each run: whether a chunk is in the sample says nothing about what it holds. */
 const volatile u64 seed;
 const volatile u32 slots = 32;
@@ -57,6 +60,7 @@ enum demand_kind { DEMAND_NONE, DEMAND_SYNC, DEMAND_ASYNC, DEMAND_FAULT };
 #define STREAMS 8
 struct stream {
 	u64 mapping;
+	u64 slot; /* read: of the mapping's bdi */
 	u64 next; /* read: the page after the last request. mmap: position of the last visible fault */
 	u64 end;  /* mmap: last page of its window */
 	u64 run;  /* pages */
@@ -144,12 +148,21 @@ static __always_inline u64 shift_of(u64 sample)
 }
 
 /* Multiply-xorshift over (mapping, chunk, seed): three multiplications, no helper call, because every cached read pays it. */
-static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
+static __always_inline u64 sample_hash(u64 mapping, u64 chunk)
 {
 	u64 h = (mapping ^ seed) * 0x9e3779b97f4a7c15ULL ^ (chunk + 1) * 0xc2b2ae3d27d4eb4fULL;
 
-	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL;
-	return ((h >> 40) & ((1ULL << shift_of(sample)) - 1)) == 0;
+	return (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL >> 40;
+}
+
+static __always_inline bool hash_in_sample(u64 hash, u64 shift)
+{
+	return (hash & ((1ULL << shift) - 1)) == 0;
+}
+
+static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
+{
+	return hash_in_sample(sample_hash(mapping, chunk), shift_of(sample));
 }
 
 #define NO_SLOT ((u32)-1)

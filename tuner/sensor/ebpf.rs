@@ -7,7 +7,7 @@ use super::coarse::fill_device;
 use super::cost::{ProgramCost, costs};
 use super::layout::{self, CHUNK_KEY_BYTES, COUNTERS_BYTES, Health};
 use super::procfs::{DeviceReads, device_reads};
-use super::sampling::{Load, adapt};
+use super::sampling::{DemandRates, Load, SLOTS, adapt};
 use super::{FileUse, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
@@ -26,7 +26,6 @@ mod skel {
 
 /// Slots beyond the devices found at start, for hot-plug; each takes 1.8 kB a CPU.
 const SLOT_HEADROOM: usize = 32;
-const SLOTS_MAX: usize = 256;
 /// `max_entries` of the map of speculative chunks.
 const PENDING_MAX: f64 = 65536.0;
 /// Shortest interval over which the rate is judged.
@@ -39,6 +38,7 @@ struct Maps {
     pending: MapHandle,
     files: MapHandle,
     sample: MapHandle,
+    demand: MapHandle,
     health: MapHandle,
 }
 
@@ -56,6 +56,7 @@ pub struct EbpfSensor {
     /// Entries of `pending` deleted from here; the programs count theirs.
     purged: u64,
     judged: (Instant, Health),
+    demand: DemandRates,
 }
 
 impl EbpfSensor {
@@ -96,12 +97,15 @@ impl EbpfSensor {
             forced: false,
             purged: 0,
             judged: (Instant::now(), Health::default()),
+            demand: DemandRates::new(),
         })
     }
 
     /// Holds the sampling rate at one chunk in `2^shift`, for tests and measurements.
     pub fn force_shift(&mut self, shift: u8) -> Result<(), SensorError> {
         self.forced = true;
+        self.demand.shifts = [shift; SLOTS];
+        self.set_demand()?;
         self.set_shift(shift)
     }
 
@@ -136,11 +140,20 @@ impl EbpfSensor {
         Ok(layout::health(&bytes.unwrap_or_default()))
     }
 
-    fn adapt(&mut self) -> Result<(), SensorError> {
+    fn set_demand(&mut self) -> Result<(), SensorError> {
+        let key = 0u32.to_ne_bytes();
+        self.maps.demand.update(&key, &self.demand.shifts, MapFlags::ANY).map_err(|e| failed("sampling rates", e))
+    }
+
+    /// `requests`: cumulative read requests of each slot.
+    fn adapt(&mut self, requests: BTreeMap<u32, u64>) -> Result<(), SensorError> {
         let (at, before) = self.judged;
         let seconds = at.elapsed().as_secs_f64();
         if self.forced || seconds < ADAPT_S {
             return Ok(());
+        }
+        if self.demand.judge(requests) {
+            self.set_demand()?;
         }
         let now = self.health()?;
         self.judged = (Instant::now(), now);
@@ -208,19 +221,19 @@ impl EbpfSensor {
 
 impl Sense for EbpfSensor {
     fn read(&mut self) -> Result<BTreeMap<BdiName, Sample>, SensorError> {
-        self.adapt()?;
         let present = bdi_names(&self.places.sys)?;
         let owners = self.owners(&present)?;
         let disks = device_reads(&self.places.proc)?;
         let windows = self.attached("ra_order") || self.attached("ra_unbounded");
         let full = windows && self.probes.iter().all(|p| !p.required || p.attached.is_some());
         let completeness = if full { Completeness::Full } else { Completeness::Partial };
-        let mut samples = BTreeMap::new();
+        let (mut samples, mut requests) = (BTreeMap::new(), BTreeMap::new());
         for bdi in present {
-            let mut counters = match owners.get(&bdi) {
-                Some((slot, _)) => self.counters(*slot)?,
-                None => Counters::default(),
-            };
+            let mut counters = Counters::default();
+            if let Some((slot, _)) = owners.get(&bdi) {
+                counters = self.counters(*slot)?;
+                requests.insert(*slot, counters.read_requests);
+            }
             if let Some(now) = disks.get(&bdi) {
                 let mut exact = counters;
                 fill_device(&mut exact, now, self.first.entry(bdi.clone()).or_insert(*now));
@@ -232,6 +245,7 @@ impl Sense for EbpfSensor {
             }
             samples.insert(bdi, Sample { counters, completeness });
         }
+        self.adapt(requests)?;
         Ok(samples)
     }
 
@@ -286,7 +300,7 @@ type Loaded = (Maps, Vec<(Link, &'static str)>);
 
 /// Loads and attaches a plan. The inner error is one that another plan may avoid.
 fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorError> {
-    let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS_MAX) as u32;
+    let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS) as u32;
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SensorSkelBuilder::default().open(&mut storage).map_err(|e| failed("object", e))?;
     open.maps.counters.set_max_entries(slots).map_err(|e| failed("counters", e))?;
@@ -319,6 +333,7 @@ fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorE
         pending: own(&loaded.maps.pending)?,
         files: own(&loaded.maps.files)?,
         sample: own(&loaded.maps.data_sample)?,
+        demand: own(&loaded.maps.data_demand)?,
         health: own(&loaded.maps.bss)?,
     };
     debug_assert_eq!(maps.counters.value_size() as usize, COUNTERS_BYTES);
