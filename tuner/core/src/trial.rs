@@ -221,12 +221,9 @@ impl Trial {
             };
             self.pairs = pairs;
             let (wasted, stale) = (self.unused(Arm::New) - self.unused(Arm::Old), self.stale());
-            if let Finding::Decided(verdict) = judge(&self.pairs, &self.other_logs(), wasted, stale, settings) {
+            let before = self.compare_before();
+            if let Finding::Decided(verdict) = judge(&self.pairs, &before, &self.other_logs(), wasted, stale, settings) {
                 return Next::End(if self.one_way { doubt(verdict) } else { verdict });
-            }
-            if self.one_way && self.pairs.len() >= self.old_blocks().len() {
-                let reason = "inconclusive: running streams keep their window, so the old value was measured before only";
-                return Next::End(self.verdict(Outcome::Reverted, reason.into(), settings));
             }
         }
         let arm = if self.one_way { Arm::New } else { arm_of(self.blocks.len()) };
@@ -247,15 +244,15 @@ impl Trial {
     fn compare_pairs(&self) -> Option<Vec<Comparison>> {
         if self.one_way {
             let new = self.blocks.iter().filter(|(arm, _)| *arm == Arm::New).map(|(_, span)| span);
-            return new.zip(self.old_blocks()).map(|(new, old)| compare(new, old)).collect();
+            return new.map(|new| compare(new, &self.baseline)).collect();
         }
         self.blocks.chunks_exact(2).map(|pair| in_order(pair).and_then(|(new, old)| compare(new, old))).collect()
     }
 
-    /// All that was measured under the old value, before and since.
-    fn old_blocks(&self) -> Vec<&Span> {
-        let since = self.blocks.iter().filter(|(arm, _)| *arm == Arm::Old).map(|(_, span)| span);
-        self.before.iter().chain(since).collect()
+    /// In a one-way trial, the pieces of the baseline against the whole: how much they vary.
+    fn compare_before(&self) -> Vec<Comparison> {
+        let pieces = if self.one_way { self.before.as_slice() } else { &[] };
+        pieces.iter().filter_map(|piece| compare(piece, &self.baseline)).collect()
     }
 
     fn other_logs(&self) -> Vec<Vec<f64>> {

@@ -30,10 +30,18 @@ pub enum Finding {
     Decided(Verdict),
 }
 
-/// Looks at all pairs so far. `others`: log stall ratios of other devices in the same blocks, one list a device.
+/// Looks at all pairs so far. `before`: where the old value could only be measured before the trial, those blocks against their own
+/// mean; `pairs` are then the new blocks against that mean, and the test is the two-sample one (Student, equal variances). `others`: log stall ratios of other devices in the same blocks, one list a device.
 /// `wasted`: share of speculative pages left unused, new minus old. `stale`: share of the new blocks' windows that came from files
 /// which still carry an old value.
-pub fn judge(pairs: &[Comparison], others: &[Vec<f64>], wasted: f64, stale: f64, settings: &TrialSettings) -> Finding {
+pub fn judge(
+    pairs: &[Comparison],
+    before: &[Comparison],
+    others: &[Vec<f64>],
+    wasted: f64,
+    stale: f64,
+    settings: &TrialSettings,
+) -> Finding {
     let n = pairs.len() as u32;
     let last = n >= settings.pairs_max;
     if n < settings.pairs_min.max(2) {
@@ -41,12 +49,14 @@ pub fn judge(pairs: &[Comparison], others: &[Vec<f64>], wasted: f64, stale: f64,
     }
     let looks = f64::from(settings.pairs_max - settings.pairs_min.max(2) + 1);
     let alpha = (1.0 - settings.confidence) / looks;
-    let stalls: Vec<f64> = pairs.iter().map(|p| p.log_stall).collect();
-    let hits: Vec<f64> = pairs.iter().map(|p| p.hit_change).collect();
+    let stalls = |of: &[Comparison]| of.iter().map(|p| p.log_stall).collect::<Vec<f64>>();
+    let hits = |of: &[Comparison]| of.iter().map(|p| p.hit_change).collect::<Vec<f64>>();
+    let stall_bounds = |alpha| bounds(&stalls(pairs), &stalls(before), alpha, STALL_SPREAD_MIN);
+    let hit_bounds = |alpha| bounds(&hits(pairs), &hits(before), alpha, HIT_SPREAD_MIN);
     // Two ways to win share the error. "Not worse" is required besides: it can only prevent a keep, so it needs no correction.
-    let (stall_win, hit_win) = (bounds(&stalls, alpha / 2.0, STALL_SPREAD_MIN), bounds(&hits, alpha / 2.0, HIT_SPREAD_MIN));
+    let (stall_win, hit_win) = (stall_bounds(alpha / 2.0), hit_bounds(alpha / 2.0));
     let plain = 1.0 - settings.confidence;
-    let (stall, hit) = (bounds(&stalls, plain, STALL_SPREAD_MIN), bounds(&hits, plain, HIT_SPREAD_MIN));
+    let (stall, hit) = (stall_bounds(plain), hit_bounds(plain));
 
     let stall_fell = stall_win.high < 0.0 && stall.mean.exp() <= 1.0 - settings.min_gain;
     let hits_rose = hit_win.low > 0.0;
@@ -54,7 +64,7 @@ pub fn judge(pairs: &[Comparison], others: &[Vec<f64>], wasted: f64, stale: f64,
     let mapped = pairs.iter().map(|p| p.mapped).sum::<f64>() / f64::from(n);
     let hits_not_worse = hit.low > -(settings.hit_margin + MAPPED_MARGIN * mapped);
     let worse_elsewhere =
-        others.iter().any(|logs| logs.len() >= 3 && bounds(logs, plain, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln());
+        others.iter().any(|logs| logs.len() >= 3 && bounds(logs, &[], plain, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln());
     let over_budget = wasted > settings.waste_budget;
 
     let improved = (stall_fell && hits_not_worse) || (hits_rose && stall_not_worse);
@@ -96,13 +106,15 @@ pub fn judge(pairs: &[Comparison], others: &[Vec<f64>], wasted: f64, stale: f64,
     }
 }
 
-/// Mean and its two one-sided bounds at error `alpha` each, by Student's t with `n - 1` degrees of freedom.
-fn bounds(values: &[f64], alpha: f64, spread_min: f64) -> Interval {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let t = StudentsT::new(0.0, 1.0, n - 1.0).map(|t| t.inverse_cdf(1.0 - alpha)).unwrap_or(f64::INFINITY);
-    let half = t * variance.sqrt().max(spread_min) / n.sqrt();
+/// Mean (over that of `reference`, where there is one) and its two one-sided bounds at error `alpha` each, by Student's t.
+fn bounds(values: &[f64], reference: &[f64], alpha: f64, spread_min: f64) -> Interval {
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;
+    let squares = |of: &[f64]| of.iter().map(|v| (v - mean(of)).powi(2)).sum::<f64>();
+    let (n, m) = (values.len() as f64, reference.len() as f64);
+    let (freedom, share) = if reference.is_empty() { (n - 1.0, 1.0 / n) } else { (n + m - 2.0, 1.0 / n + 1.0 / m) };
+    let variance = (squares(values) + squares(reference)) / freedom;
+    let t = StudentsT::new(0.0, 1.0, freedom).map(|t| t.inverse_cdf(1.0 - alpha)).unwrap_or(f64::INFINITY);
+    let (mean, half) = (mean(values) - mean(reference), t * variance.sqrt().max(spread_min) * share.sqrt());
     Interval { low: mean - half, mean, high: mean + half }
 }
 
@@ -129,7 +141,7 @@ mod tests {
         loop {
             let log_stall = effect + spread * noise.normal();
             pairs.push(Comparison { log_stall, hit_change: 0.01 * noise.normal(), mapped: 0.0 });
-            if let Finding::Decided(verdict) = judge(&pairs, &[], 0.0, 0.0, &settings) {
+            if let Finding::Decided(verdict) = judge(&pairs, &[], &[], 0.0, 0.0, &settings) {
                 return verdict;
             }
         }
@@ -152,9 +164,31 @@ mod tests {
     }
 
     #[test]
+    fn with_blocks_from_before_false_keeps_stay_below_the_stated_error_too() {
+        let (mut noise, settings) = (Noise(13), TrialSettings::default());
+        let mut block = |effect: f64| Comparison {
+            log_stall: effect + 0.1 * noise.normal(),
+            hit_change: 0.01 * noise.normal(),
+            mapped: 0.0,
+        };
+        let mut kept = |effect: f64| {
+            let before = [block(0.0), block(0.0), block(0.0)];
+            let mut pairs = Vec::new();
+            loop {
+                pairs.push(block(effect));
+                if let Finding::Decided(v) = judge(&pairs, &before, &[], 0.0, 0.0, &settings) {
+                    return v.outcome == Outcome::Kept;
+                }
+            }
+        };
+        assert!((0..2000).filter(|_| kept(0.0)).count() <= 100);
+        assert!((0..500).filter(|_| kept(-1.0)).count() >= 490);
+    }
+
+    #[test]
     fn waste_over_budget_and_harm_to_others_revert_a_gain() {
         let pairs = vec![Comparison { log_stall: -0.7, hit_change: 0.0, mapped: 0.0 }; 6];
-        let outcome = |others: &[Vec<f64>], wasted| match judge(&pairs, others, wasted, 0.0, &TrialSettings::default()) {
+        let outcome = |others: &[Vec<f64>], wasted| match judge(&pairs, &[], others, wasted, 0.0, &TrialSettings::default()) {
             Finding::Decided(v) => v.outcome,
             Finding::Undecided => panic!("undecided"),
         };
@@ -167,6 +201,7 @@ mod tests {
     fn a_rise_of_the_hit_ratio_alone_is_enough_unless_stall_is_worse() {
         let outcome = |log_stall| match judge(
             &[Comparison { log_stall, hit_change: 0.03, mapped: 0.0 }; 6],
+            &[],
             &[],
             0.0,
             0.0,
