@@ -35,7 +35,8 @@ impl Mounts {
 
     /// Whether sysfs is mounted read-only, as in most containers.
     pub fn sysfs_read_only(&self) -> bool {
-        self.0.iter().rfind(|m| m.fs_type == "sysfs").is_some_and(|m| has(m, "ro"))
+        // Parts of sysfs may be mounted elsewhere (/sys/fs/bpf), so the type alone does not find the one that counts.
+        self.under(Path::new("/sys/class/bdi")).is_some_and(|m| m.fs_type == "sysfs" && has(m, "ro"))
     }
 }
 

@@ -179,7 +179,7 @@ impl Agent {
         if devices == 0 {
             let message = match self.plan.only.is_empty() {
                 true => "no tunable device is there (yet); `keepahead devices` says why".to_string(),
-                false => format!("no tunable device is called {}; `keepahead devices` names them", self.plan.only.join(" or ")),
+                false => self.not_found(),
             };
             if !self.plan.only.is_empty() {
                 return Err(Refused::new(Exit::Failure, message).into());
@@ -187,6 +187,25 @@ impl Agent {
             tracing::warn!("{message}");
         }
         Ok(())
+    }
+
+    /// Says of each device asked for why it is not tuned.
+    fn not_found(&self) -> String {
+        let reason = |name: &String| {
+            let known = self
+                .hotplug
+                .present()
+                .not_tunable
+                .iter()
+                .find(|n| n.label == *name || n.bdi.as_ref().is_some_and(|b| b.0 == *name));
+            match known {
+                Some(n) => format!("{name} is not tunable: {}", n.why),
+                None => format!(
+                    "no tunable device is called {name} (or the configuration excludes it); `keepahead devices` names them"
+                ),
+            }
+        };
+        self.plan.only.iter().map(reason).collect::<Vec<_>>().join("\n")
     }
 
     fn changes_of_devices(&mut self) -> anyhow::Result<()> {

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The agent end to end, on this kernel and a real block device: it helps, and whatever happens to it, the value ends as it began or as
+//! somebody else left it.
+
+#[path = "agent/bench.rs"]
+mod bench;
+
+mod real_kernel {
+    use super::bench::{Agent, Bench, KEEPAHEAD, kept};
+    use keepahead_testbed::workload::Progress;
+    use nix::sys::signal::Signal;
+    use std::process::Command;
+    use std::time::Duration;
+
+    #[test]
+    fn a_scan_is_raised_and_a_reader_that_opened_before_gets_the_benefit() {
+        let Some(bench) = Bench::new() else { return };
+        // Opens its file before keepahead starts and never again.
+        let mut reader = bench.work("seq-read:60");
+        let before: Vec<Progress> = (0..4).map(|_| reader.line().unwrap().unwrap()).collect();
+        let mut agent = bench.agent();
+        let verdict = agent.wait(30, "kept trial", kept);
+        assert!(verdict["to"].as_u64().unwrap() >= 256, "{verdict}");
+        let after: Vec<Progress> = (0..80).map_while(|_| reader.line().unwrap()).take(3).collect();
+        drop(reader);
+        let (status, stderr, seen) = agent.terminate();
+        assert!(status.success(), "{stderr}");
+        assert_eq!(bench.value(), 128);
+        assert!(seen.iter().any(|r| r["record"] == "restored" && r["outcome"] == "restored" && r["to"] == 128), "{seen:?}");
+        assert!(seen.iter().any(|r| r["applied"]["files"]["refreshed"] == 1));
+        let (slow, fast) = (Progress::mb_per_s(&before), Progress::mb_per_s(&after));
+        println!("{slow:.0} MB/s before, {fast:.0} MB/s after");
+        // The lines read after the verdict lag behind it (they were waiting in the pipe), so the last seconds are what counts.
+        assert!(slow < 160.0, "{slow}");
+
+        let (status, story) = bench.keepahead(&["history"]);
+        assert!(status.success() && story.contains(&bench.testbed.name) && story.to_lowercase().contains("kept"), "{story}");
+        let (status, lines) = bench.keepahead(&["--format", "json", "history"]);
+        assert!(status.success() && lines.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{lines}");
+        let journal = bench.state.path().join("journal.sqlite");
+        let replay = Command::new(KEEPAHEAD).arg("replay").arg(&journal).output().unwrap();
+        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+    }
+
+    #[test]
+    fn the_reader_is_at_least_twice_as_fast_afterwards() {
+        let Some(bench) = Bench::new() else { return };
+        let reader = bench.work("seq-read:22");
+        std::thread::sleep(Duration::from_secs(2));
+        let agent = bench.agent();
+        let all = reader.finish().unwrap();
+        let (status, stderr, _) = agent.terminate();
+        assert!(status.success(), "{stderr}");
+        let (first, last) = (Progress::mb_per_s(&all[1..4]), Progress::mb_per_s(&all[all.len() - 6..]));
+        assert!(last > 1.8 * first, "{first:.0} MB/s before, {last:.0} MB/s with keepahead");
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn random_pread_and_an_idle_device_are_left_alone() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("rand-pread:7,idle:20");
+        let (status, stderr, seen) = Agent::start(bench.command("json").args(["--duration", "12s"])).end();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert!(!seen.iter().any(|r| r["record"] == "trial_started" || r["record"] == "applied"), "{seen:?}");
+        assert!(seen.iter().any(|r| r["reason"]["hold"] == "abstained" && r["reason"]["pattern"] == "random_read"), "{seen:?}");
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn hands_off_when_somebody_else_writes_until_taken_back() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        agent.wait_mid_trial();
+        let knob = format!("/sys/block/{}/queue/read_ahead_kb", bench.testbed.name);
+        let mut admin = Command::new("bash").args(["-c", &format!("echo 64 > {knob}; sleep 0.5; true")]).spawn().unwrap();
+        let off = agent.wait(5, "hands-off", |r| r["record"] == "hands_off");
+        admin.wait().unwrap();
+        assert_eq!((off["found"].as_u64(), off["writer"]["comm"].as_str()), (Some(64), Some("bash")), "{off}");
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(bench.value(), 64);
+        agent.signal(Signal::SIGUSR1);
+        agent.wait(5, "taken back", |r| r["record"] == "taken_back" && r["value"] == 64);
+        agent.wait(20, "new trial", |r| r["record"] == "trial_started" && r["from"] == 64);
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert_eq!(bench.value(), 64, "what the person wrote is the original now");
+    }
+
+    #[test]
+    fn a_device_that_leaves_mid_trial_is_let_go() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        agent.wait_mid_trial();
+        drop(work);
+        Command::new("umount").arg("-l").arg(bench.testbed.mount()).status().unwrap();
+        Command::new("losetup").arg("-d").arg(format!("/dev/{}", bench.testbed.name)).status().unwrap();
+        agent.wait(10, "gone", |r| r["record"] == "gone");
+        let (status, stderr, seen) = agent.terminate();
+        assert!(status.success(), "{stderr}");
+        // Without its workload the trial may end a tick before the device does.
+        assert!(seen.iter().any(|r| r["record"] == "trial_ended") && !seen.iter().any(kept), "{seen:?}");
+    }
+
+    #[test]
+    fn signals_mid_trial_restore() {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let Some(bench) = Bench::new() else { return };
+            let work = bench.work("seq-read:60");
+            let mut agent = bench.agent();
+            agent.wait_mid_trial();
+            agent.signal(signal);
+            let (status, stderr, _) = agent.end();
+            drop(work);
+            assert!(status.success(), "{signal}: {stderr}");
+            assert_eq!(bench.value(), 128, "{signal}");
+        }
+    }
+
+    #[test]
+    fn a_panic_restores_and_says_so() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:60");
+        let (status, stderr, _) = Agent::start(bench.command("json").env("KEEPAHEAD_TEST_PANIC", "first_write")).end();
+        drop(work);
+        assert!(!status.success() && stderr.contains("after the panic") && stderr.contains("128 KiB"), "{stderr}");
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn kill_9_mid_trial_is_undone_by_hand_or_by_the_next_start() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:90");
+        for by_hand in [true, false] {
+            let mut agent = bench.agent();
+            agent.wait_mid_trial();
+            agent.signal(Signal::SIGKILL);
+            agent.end();
+            assert_ne!(bench.value(), 128);
+            if by_hand {
+                let (status, said) = bench.keepahead(&["restore"]);
+                assert!(status.success() && said.contains("restored"), "{said}");
+            } else {
+                let (status, stderr, _) = Agent::start(bench.command("json").args(["--duration", "1s"])).end();
+                assert!(status.success() && stderr.contains("left behind by an earlier run"), "{stderr}");
+            }
+            assert_eq!(bench.value(), 128);
+        }
+        drop(work);
+    }
+
+    #[test]
+    fn a_full_disk_under_the_journal_leaves_nothing_behind() {
+        let Some(bench) = Bench::new() else { return };
+        let state = bench.state.path();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(state).status().unwrap();
+        assert!(mounted.success());
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        agent.wait_mid_trial();
+        let _ = std::fs::write(state.join("filler"), vec![1u8; 4 << 20]);
+        let failed = agent.wait(20, "failed write", |r| r["record"] == "failed");
+        assert!(failed["error"].as_str().unwrap().contains("journal"), "{failed}");
+        agent.wait(5, "write back", |r| r["record"] == "applied" && r["applied"]["read_back"] == 128);
+        let (_, stderr, _) = agent.terminate();
+        drop(work);
+        let value = bench.value();
+        Command::new("umount").arg(state).status().unwrap();
+        assert_eq!(value, 128, "{stderr}");
+    }
+
+    /// Runs in a mount namespace of its own, where `prepare` has changed what is seen.
+    fn unshared(bench: &Bench, prepare: &str, more: &str) -> (i32, String) {
+        let run = format!(
+            "{prepare} && exec {KEEPAHEAD} run --device {} --state-dir {} --duration 4s {more}",
+            bench.testbed.name,
+            bench.state.path().display()
+        );
+        let output = Command::new("unshare").args(["-m", "bash", "-c", &run]).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|t| String::from_utf8_lossy(&t).into_owned()).concat();
+        (output.status.code().unwrap_or(-1), text)
+    }
+
+    #[test]
+    fn read_only_sysfs_is_named() {
+        let Some(bench) = Bench::new() else { return };
+        let (code, said) = unshared(&bench, "mount -o remount,bind,ro /sys", "");
+        assert!(code == 1 && said.contains("read-only"), "{code}: {said}");
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn missing_btf_is_named_and_a_dry_run_still_works_coarsely() {
+        let Some(bench) = Bench::new() else { return };
+        let hide = "mount -t tmpfs tmpfs /sys/kernel/btf";
+        let (code, said) = unshared(&bench, hide, "");
+        assert!(code == 3 && said.contains("BTF") && said.contains("--dry-run"), "{code}: {said}");
+        let work = bench.work("seq-read:20");
+        let (code, said) = unshared(&bench, hide, "--dry-run");
+        drop(work);
+        assert!(code == 0 && said.contains("coarse"), "{code}: {said}");
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn a_missing_capability_is_named() {
+        let Some(bench) = Bench::new() else { return };
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-bpf,-perfmon,-sys_admin", KEEPAHEAD, "run", "--duration", "2s", "--state-dir"]);
+        let output = command.arg(bench.state.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(3) && said.contains("CAP_BPF"), "{said}");
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn a_dry_run_suggests_and_writes_nothing() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:20");
+        let absent = bench.state.path().join("absent");
+        let mut command = Command::new(KEEPAHEAD);
+        command.args(["run", "--dry-run", "--duration", "7s", "--device", &bench.testbed.name, "--state-dir"]).arg(&absent);
+        let output = command.output().unwrap();
+        drop(work);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("suggest 128 KiB -> 512 KiB"), "{said}");
+        for wanted in ["hits", "waste", "confidence", "expected stall", "echo 512 > /sys/class/bdi/", "ACTION==\"add|change\""]
+        {
+            assert!(said.contains(wanted), "{wanted:?} is missing: {said}");
+        }
+        assert!(!absent.exists());
+        assert_eq!(bench.value(), 128);
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_by_the_pid_of_the_first() {
+        let Some(bench) = Bench::new() else { return };
+        let mut first = bench.agent();
+        first.wait(5, "start", |r| r["record"] == "appeared");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut command = Command::new(KEEPAHEAD);
+        let output = command.args(["run", "--duration", "1s", "--state-dir"]).arg(elsewhere.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(4) && said.contains("already running") && said.contains("pid"), "{said}");
+        first.terminate();
+    }
+
+    #[test]
+    fn on_exit_keep_keeps_what_was_proven() {
+        let Some(bench) = Bench::new() else { return };
+        let config = bench.state.path().join("keep.toml");
+        std::fs::write(&config, "[agent]\non_exit = \"keep\"\n").unwrap();
+        let work = bench.work("seq-read:60");
+        let mut agent = Agent::start(bench.command("json").arg("--config").arg(&config));
+        let verdict = agent.wait(30, "kept trial", kept);
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert_eq!(u64::from(bench.value()), verdict["to"].as_u64().unwrap());
+        let (_, said) = bench.keepahead(&["restore"]);
+        assert!(!said.contains("restored "), "{said}");
+        assert_eq!(u64::from(bench.value()), verdict["to"].as_u64().unwrap());
+    }
+}
