@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A running `keepahead run` and what it said: JSON lines with the time they came.
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+pub struct Agent {
+    child: Child,
+    reader: Option<JoinHandle<Vec<(f64, Value)>>>,
+}
+
+impl Agent {
+    /// Starts on the devices of these names, with a state directory of its own.
+    pub fn start(devices: &[&str], state_dir: &std::path::Path) -> anyhow::Result<Agent> {
+        let mut command = Command::new(keepahead_testbed::program("keepahead")?);
+        command.args(["--format", "json", "run", "--state-dir"]).arg(state_dir);
+        for device in devices {
+            command.args(["--device", device]);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let out = BufReader::new(child.stdout.take().context("no standard output")?);
+        let start = Instant::now();
+        let reader = std::thread::spawn(move || {
+            let lines = out.lines().map_while(Result::ok);
+            lines.filter_map(|l| Some((start.elapsed().as_secs_f64(), serde_json::from_str(&l).ok()?))).collect()
+        });
+        Ok(Agent { child, reader: Some(reader) })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it in order; seconds since its start and record, for each line.
+    pub fn stop(mut self) -> anyhow::Result<Vec<(f64, Value)>> {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM)?;
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.success(), "keepahead ended with {status}");
+        let reader = self.reader.take().context("read twice")?;
+        reader.join().map_err(|_| anyhow::anyhow!("the reader of keepahead's lines panicked"))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It restores on SIGTERM; killed outright it would leave a value behind.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! RocksDB's `db_bench` (Debian: rocksdb-tools) over mmap, as in the papers on readahead tuning.
+
+use crate::load::Rate;
+use anyhow::Context;
+use keepahead_testbed::{Testbed, run as command};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// 3.6 million values of 400 bytes: 1.5 GB, three times the memory of the workload.
+const KEYS: u32 = 3_600_000;
+
+pub fn unavailable() -> Option<String> {
+    let found = Command::new("db_bench").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    (!found).then(|| "db_bench is missing: apt install rocksdb-tools".into())
+}
+
+fn arguments(dir: &Path) -> Vec<String> {
+    let fixed = [
+        "--compression_type=none",
+        "--cache_size=8388608",
+        "--value_size=400",
+        "--threads=1",
+        "--mmap_read=1",
+        "--advise_random_on_open=0",
+    ];
+    let mut all: Vec<String> = fixed.iter().map(|s| (*s).to_owned()).collect();
+    all.extend([format!("--db={}", dir.display()), format!("--num={KEYS}")]);
+    all
+}
+
+/// Fills a database on the device; its directory.
+pub fn build(testbed: &Testbed) -> anyhow::Result<PathBuf> {
+    let dir = testbed.mount().join("db");
+    command(Command::new("db_bench").args(arguments(&dir)).args(["--benchmarks=fillseq,compact", "--disable_wal=1"]))?;
+    Ok(dir)
+}
+
+/// Runs one benchmark for `seconds`: again from the start where it ends early (readseq and readreverse stop after one pass).
+pub fn run(testbed: &Testbed, dir: &Path, name: &str, seconds: f64, seed: u64) -> anyhow::Result<Vec<Rate>> {
+    let (start, mut rates) = (Instant::now(), Vec::new());
+    while start.elapsed().as_secs_f64() < seconds - 0.5 {
+        let offset = start.elapsed().as_secs_f64();
+        let report = testbed.mount().parent().context("the mount point has a parent")?.join("report.csv");
+        let _ = std::fs::remove_file(&report);
+        let left = seconds - offset;
+        let mut db = testbed.cgroup.command("db_bench");
+        db.args(arguments(dir)).args([&format!("--benchmarks={name}"), "--use_existing_db=1", "--seek_nexts=50"]);
+        db.args([format!("--duration={}", left.ceil() as u64), format!("--seed={seed}")]);
+        db.args(["--report_interval_seconds=1".to_owned(), format!("--report_file={}", report.display())]);
+        let mut child = db.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("db_bench")?;
+        while child.try_wait()?.is_none() {
+            if start.elapsed().as_secs_f64() >= seconds {
+                child.kill()?;
+                child.wait()?;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        rates.extend(parse(&std::fs::read_to_string(&report).unwrap_or_default(), offset));
+    }
+    Ok(rates)
+}
+
+/// `secs_elapsed,interval_qps` lines.
+fn parse(report: &str, offset: f64) -> Vec<Rate> {
+    let line = |l: &str| {
+        let (second, rate) = l.split_once(',')?;
+        Some(Rate { at_s: offset + second.trim().parse::<f64>().ok()?, seconds: 1.0, amount: rate.trim().parse().ok()? })
+    };
+    report.lines().filter_map(line).collect()
+}

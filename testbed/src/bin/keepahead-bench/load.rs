@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a row runs: one of the testbed's workloads, or one of db_bench's. Gives throughput over time.
+
+use crate::db;
+use keepahead_testbed::Testbed;
+use keepahead_testbed::workload::{Kind, Running};
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Load {
+    Own(Kind),
+    Db(&'static str),
+}
+
+/// Throughput of one interval that ended `at_s` seconds after the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub at_s: f64,
+    pub seconds: f64,
+    pub amount: f64,
+}
+
+impl Load {
+    pub fn name(self) -> String {
+        match self {
+            Load::Own(kind) => kind.to_string(),
+            Load::Db(name) => format!("db_bench {name} mmap"),
+        }
+    }
+
+    pub fn unit(self) -> &'static str {
+        match self {
+            Load::Own(_) => "MB/s",
+            Load::Db(_) => "ops/s",
+        }
+    }
+
+    /// Runs for `seconds`, in the testbed's cgroup.
+    pub fn run(self, testbed: &Testbed, file: &Path, seconds: f64, seed: u64) -> anyhow::Result<Vec<Rate>> {
+        match self {
+            Load::Db(name) => db::run(testbed, file, name, seconds, seed),
+            Load::Own(kind) => {
+                let all = Running::start(testbed, file, &format!("{kind}:{seconds}"), seed)?.finish()?;
+                Ok(all.iter().map(|p| Rate { at_s: p.at_s, seconds: p.seconds, amount: p.bytes as f64 / 1e6 }).collect())
+            }
+        }
+    }
+}
+
+/// Mean throughput of the intervals that ended within `from..=to` seconds.
+pub fn mean(rates: &[Rate], from: f64, to: f64) -> f64 {
+    let chosen = rates.iter().filter(|r| r.at_s > from && r.at_s <= to);
+    let (amount, seconds) = chosen.fold((0.0, 0.0), |(a, s), r| (a + r.amount, s + r.seconds));
+    if seconds > 0.0 { amount / seconds } else { 0.0 }
+}

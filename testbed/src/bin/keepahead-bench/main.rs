@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `keepahead-bench tuning|overhead|all`: measures on this machine, now; prints tables and writes `target/bench/NAME.json`. Nothing is
+//! tuned to the bench: seeds come from the clock and are printed. `KEEPAHEAD_BENCH=quick` measures fewer values, once.
+
+mod agent;
+mod db;
+mod load;
+mod overhead;
+mod table;
+mod tuning;
+
+use std::time::SystemTime;
+
+fn main() -> anyhow::Result<()> {
+    let name = std::env::args().nth(1).unwrap_or_else(|| "all".into());
+    if let Some(why) = keepahead_testbed::unavailable() {
+        anyhow::bail!("no bench here: {why}");
+    }
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let quick = std::env::var("KEEPAHEAD_BENCH").is_ok_and(|mode| mode == "quick");
+    println!("kernel {}, seed {seed}{}", kernel(), if quick { ", quick" } else { "" });
+    match name.as_str() {
+        "tuning" => tuning::run(seed, quick),
+        "overhead" => overhead::run(seed, quick),
+        "all" => overhead::run(seed, quick).and(tuning::run(seed, quick)),
+        other => anyhow::bail!("{other:?} is no bench; there are tuning and overhead"),
+    }
+}
+
+pub fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
