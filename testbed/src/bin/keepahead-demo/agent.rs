@@ -28,8 +28,10 @@ pub fn refuses(testbed: &Testbed, state: &Path) -> anyhow::Result<Option<String>
     let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.status.code() {
         Some(0) => Ok(None),
-        // 3: a privilege or a kernel feature is missing. 4: another agent runs on this machine.
-        Some(3 | 4) => Ok(Some(words)),
+        // A privilege or a kernel feature is missing.
+        Some(3) => Ok(Some(words)),
+        // Another agent runs on this machine: its words say what to do.
+        Some(4) => bail!("{words}"),
         _ => bail!("keepahead run: {}: {words}", output.status),
     }
 }
@@ -40,7 +42,7 @@ fn command(testbed: &Testbed, state: &Path) -> anyhow::Result<Command> {
     // The demo measures the defaults, not the configuration of the machine that it runs on.
     let defaults = state.join("defaults.toml");
     std::fs::write(&defaults, "").with_context(|| format!("{}", defaults.display()))?;
-    command.arg("--config").arg(&defaults).stdin(Stdio::null());
+    command.arg("--config").arg(&defaults).stdin(Stdio::null()).env_remove("KEEPAHEAD_LOG").env("NO_COLOR", "1");
     // A terminal's Ctrl-C goes to the demo alone, which ends the agent in its turn; should the demo be killed, the agent leaves.
     command.process_group(0);
     // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
@@ -63,6 +65,7 @@ impl Agent {
         let words: Vec<String> = self.lines.try_iter().collect();
         if let Some(status) = self.child.try_wait()? {
             let last: Vec<String> = words.into_iter().chain(self.lines.iter()).collect();
+            self.left = true;
             bail!("keepahead run ended by itself: {status}\n{}", last.join("\n"));
         }
         Ok(words)
@@ -80,6 +83,9 @@ impl Agent {
 
     fn terminate(&mut self) -> anyhow::Result<std::process::ExitStatus> {
         self.left = true;
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM)?;
         let end = Instant::now() + LEAVE;
         while Instant::now() < end {

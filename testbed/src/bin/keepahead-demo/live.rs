@@ -49,7 +49,7 @@ impl Live {
             _ if !self.terminal => return println!("  | {line}"),
             l if l.contains("KEPT") => "\x1b[1;32m",
             l if l.contains("reverted") || l.contains("aborted") || l.contains("void") => "\x1b[33m",
-            l if l.contains(": Old ") || l.contains(": New ") || l.starts_with(' ') && !l.contains(" s ") => "\x1b[2m",
+            l if [": Old ", ": New ", "% by mmap"].iter().any(|figures| l.contains(figures)) => "\x1b[2m",
             l if l.contains("trial") => "\x1b[36m",
             _ => "",
         };

@@ -57,7 +57,7 @@ fn demo(schedule: &Schedule) -> anyhow::Result<ExitCode> {
         schedule.estimate().as_secs()
     ));
     println!("Writing {} MiB of data to a new loop device ...", schedule.file_mib);
-    let testbed = Testbed::new(schedule.file_mib * 9 / 8, Fs::Ext4)?;
+    let testbed = Testbed::new(schedule.file_mib * 9 / 8 + 64, Fs::Ext4)?;
     let file = testbed.file("data", schedule.file_mib)?;
     testbed.limit(schedule.iops, schedule.bytes_per_s, schedule.memory_mib)?;
     testbed.set_read_ahead(DEFAULT_KIB)?;
