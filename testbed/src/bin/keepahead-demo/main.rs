@@ -15,7 +15,7 @@ use clap::Parser;
 use keepahead_testbed::workload::Running;
 use keepahead_testbed::{Fs, Testbed};
 use phases::{DEFAULT_KIB, Pass, Schedule, Sweep};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Shows keepahead at work on a slow device that it sets up itself (root; under 4 minutes).
@@ -62,8 +62,10 @@ fn demo(schedule: &Schedule) -> anyhow::Result<ExitCode> {
     testbed.limit(schedule.iops, schedule.bytes_per_s, schedule.memory_mib)?;
     testbed.set_read_ahead(DEFAULT_KIB)?;
     interrupt::check()?;
-    let state = StateDir::new()?;
-    if let Some(why) = agent::refuses(&testbed, &state.0)? {
+    // Beside the testbed's files: it goes with them, at the next start at the latest.
+    let state = testbed.mount().with_file_name("state");
+    std::fs::create_dir_all(&state).with_context(|| format!("{}", state.display()))?;
+    if let Some(why) = agent::refuses(&testbed, &state)? {
         missing::explain(&why);
         return Ok(ExitCode::from(3));
     }
@@ -74,7 +76,7 @@ fn demo(schedule: &Schedule) -> anyhow::Result<ExitCode> {
     let sweep = Sweep::run(schedule, &testbed, &file, &live)?;
     live.title("3 of 3: with keepahead (its own words after the bar)");
     testbed.set_read_ahead(DEFAULT_KIB)?;
-    let mut agent = agent::Agent::start(&testbed, &state.0)?;
+    let mut agent = agent::Agent::start(&testbed, &state)?;
     let with = pass(schedule, &testbed, &file, &live, Some(&mut agent))?;
     agent.leave(&live)?;
 
@@ -83,7 +85,7 @@ fn demo(schedule: &Schedule) -> anyhow::Result<ExitCode> {
     ensure!(found == DEFAULT_KIB, "{}: read_ahead_kb is {found} after the agent left, {DEFAULT_KIB} expected", testbed.name);
     println!("values restored: {} read_ahead_kb {found} (as found)", testbed.name);
     let name = testbed.name.clone();
-    drop((testbed, state));
+    drop(testbed);
     println!("cleaned up: {name}, its mount, its groups and its files are removed; no other device was touched");
     Ok(ExitCode::SUCCESS)
 }
@@ -92,7 +94,7 @@ fn demo(schedule: &Schedule) -> anyhow::Result<ExitCode> {
 fn pass(
     schedule: &Schedule,
     testbed: &Testbed,
-    file: &std::path::Path,
+    file: &Path,
     live: &live::Live,
     mut agent: Option<&mut agent::Agent>,
 ) -> anyhow::Result<Pass> {
@@ -111,21 +113,4 @@ fn pass(
     live.end_of_line();
     ensure!(pass.complete(schedule), "the workload ended early, after {:.1} s", pass.seconds());
     Ok(pass)
-}
-
-/// The agent's journal lives beside the testbed's files, and goes with them.
-struct StateDir(PathBuf);
-
-impl StateDir {
-    fn new() -> anyhow::Result<StateDir> {
-        let dir = std::env::temp_dir().join(format!("keepahead-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
-        Ok(StateDir(dir))
-    }
-}
-
-impl Drop for StateDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

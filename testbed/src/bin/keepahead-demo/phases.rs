@@ -31,10 +31,10 @@ pub struct Schedule {
 impl Schedule {
     pub fn full() -> Schedule {
         Schedule {
-            file_mib: 1024,
-            iops: 2000,
-            bytes_per_s: 300_000_000,
-            memory_mib: 256,
+            file_mib: 512,
+            iops: 1000,
+            bytes_per_s: 400_000_000,
+            memory_mib: 384,
             phase: Duration::from_secs(25),
             tail: Duration::from_secs(8),
             values: &[16, 32, 512, 2048],
@@ -46,7 +46,7 @@ impl Schedule {
     pub fn quick() -> Schedule {
         Schedule {
             file_mib: 256,
-            memory_mib: 64,
+            memory_mib: 192,
             phase: Duration::from_secs(3),
             tail: Duration::from_millis(1500),
             values: &[16, 1024],
