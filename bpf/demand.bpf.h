@@ -7,16 +7,15 @@
 
 /* Reach of fault-around (fault_around_bytes, 64 KiB by default), pages. */
 #define FAULT_AROUND 16
-#define THINK_MAX_NS 10000000
+#define LARGE_FOLIO_PAGES 512
+/* Pages of a batch: 31 folios, mostly of a few pages each. */
+#define BATCH_PAGES 512
+/* A preemption must not look like work: gaps of programs that fault often are far below this. */
+#define THINK_MAX_NS 250000
 
 static __always_inline u64 distance(u64 a, u64 b)
 {
 	return a > b ? a - b : b - a;
-}
-
-static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
-{
-	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
 }
 
 struct run {
@@ -36,6 +35,8 @@ static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u
 		if (s->mapping == mapping) {
 			run->ended = s->run;
 			run->jump = distance(index, s->next);
+		} else {
+			s->slot = slot_of_mapping(mapping);
 		}
 		s->mapping = mapping;
 		s->run = pages;
@@ -105,14 +106,24 @@ static __noinline void count_read_file(u64 mapping, u32 slot, u64 pages)
 	file_user(file);
 }
 
+/* A batch that ends before a folio still being read has no event of its own; the next one follows the wait for that folio. So a
+ * request that goes on a little beyond the last one, after a wait, began where that one ended. */
+static __always_inline u64 request_start(struct task *t, u64 mapping, u64 index)
+{
+	struct stream *s = stream_of(t->read, mapping);
+
+	return s->mapping == mapping && index > s->next && index - s->next < BATCH_PAGES ? s->next : index;
+}
+
 /* Pages index..=last are up to date and about to be copied. Fires for each batch, always up to the end of the whole request.
  * This is the hit path: a request out of the sample costs the task's state, a hash and the stream. */
 static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 event_last)
 {
 	struct task *t = task_state(true);
-	u64 sample = sample_word, used = 0, mapping;
+	u64 sample = sample_word, used = 0, mapping, hash, shift;
 	struct run run = {};
-	bool sampled, continuation;
+	struct stream *s;
+	bool continuation;
 
 	if (!t)
 		return;
@@ -125,24 +136,42 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	t->request_last = event_last;
 	t->kind = DEMAND_NONE;
 	t->window = WINDOW_NONE;
-	sampled = in_sample(sample, mapping, index >> 6);
+	hash = sample_hash(mapping, index >> 6);
+	s = stream_of(t->read, mapping);
+	if (!continuation && t->pending_ns)
+		index = request_start(t, mapping, index);
 	if (!continuation)
-		read_run(stream_of(t->read, mapping), mapping, index, last, &run);
-	if (sampled || last >> 6 != index >> 6)
+		read_run(s, mapping, index, last, &run);
+	if (hash_in_sample(hash, shift_of(sample)) || last >> 6 != index >> 6) {
+		health.sampled++;
 		used = take_pages(mapping, index, last);
+	}
 	if (used)
 		count_used(mapping, used);
 	if (t->pending_ns) {
 		count_late(t, mapping, used);
 		t->pending_ns = t->pending_count = 0;
 	}
-	if (sampled && !continuation) {
-		u32 slot = slot_of_mapping(mapping);
+	if (continuation || s->mapping != mapping || s->slot >= KA_MAX_SLOTS)
+		return;
+	shift = demand_shifts[s->slot & (KA_MAX_SLOTS - 1)] & 63;
+	if (!hash_in_sample(hash, shift))
+		return;
+	count_request(s->slot, last - index + 1, &run, 1ULL << shift);
+	count_read_file(mapping, s->slot, (last - index + 1) << shift);
+}
 
-		health.sampled++;
-		count_request(slot, last - index + 1, &run, 1ULL << shift_of(sample));
-		count_read_file(mapping, slot, (last - index + 1) << shift_of(sample));
-	}
+/* Whether a fault at `to` continues a run whose last fault was at `from`: within fault-around, or right beyond the folio there. A
+ * fault on a large folio maps all of it (6.18: at 128 KiB of readahead a sequential reader faults only every 32 pages). */
+static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
+{
+	u64 first, pages;
+
+	if (distance(from, to) <= FAULT_AROUND)
+		return true;
+	if (distance(from, to) > LARGE_FOLIO_PAGES || !folio_at(mapping, from, &first, &pages))
+		return false;
+	return to > from ? to <= first + pages : to + FAULT_AROUND >= first;
 }
 
 /* A visible fault: all events of one task on one page or on the fault-around window that holds it. */
@@ -177,7 +206,7 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 		c->events++;
 		if (t->mmap_last)
 			c->mmap_think_ns += gap < THINK_MAX_NS ? gap : THINK_MAX_NS;
-		if (known && distance(first, s->next) <= FAULT_AROUND) {
+		if (known && within_reach(mapping, s->next, first)) {
 			pages = distance(first, s->next);
 			c->seq_faults++;
 			used += first > s->next ? take_pages(mapping, s->next + 1, first) : take_pages(mapping, first, s->next - 1);

@@ -55,8 +55,17 @@ struct inode {
 	struct super_block *i_sb;
 };
 
+struct xarray {
+	void *xa_head;
+};
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+};
+
 struct address_space {
 	struct inode *host;
+	struct xarray i_pages;
 };
 
 struct gendisk {

@@ -5,9 +5,12 @@
 
 #include "kernel.h"
 
-/* Which chunks are in the sample: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
+/* Which chunks are in the sample for speculation: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
  * that a program sees both or neither. Written by user space. */
 volatile u64 sample_word SEC(".data.sample") = 0;
+/* The same for the demand of each slot's reads, so that a device with a million cached reads a second does not coarsen the counts of
+ * another: shifts only, since nothing is remembered under them. Written by user space. */
+volatile u8 demand_shifts[KA_MAX_SLOTS] SEC(".data.demand");
 /* A random number for each run: whether a chunk is in the sample says nothing about what it holds. */
 const volatile u64 seed;
 const volatile u32 slots = 32;
@@ -57,6 +60,7 @@ enum demand_kind { DEMAND_NONE, DEMAND_SYNC, DEMAND_ASYNC, DEMAND_FAULT };
 #define STREAMS 8
 struct stream {
 	u64 mapping;
+	u64 slot; /* read: of the mapping's bdi */
 	u64 next; /* read: the page after the last request. mmap: position of the last visible fault */
 	u64 end;  /* mmap: last page of its window */
 	u64 run;  /* pages */
@@ -84,7 +88,7 @@ struct task {
 	u8 stale;
 	u8 missed;
 	u8 late;
-	u8 wait_of_demand; /* the present sleep is for the open demand */
+	u8 wait_page;
 	struct stream read[STREAMS];
 	struct stream mmap[STREAMS];
 };
@@ -99,6 +103,11 @@ struct {
 static __always_inline struct task *task_state(bool create)
 {
 	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
+static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
+{
+	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
 }
 
 static __always_inline u32 log2_slot(u64 v)
@@ -139,12 +148,21 @@ static __always_inline u64 shift_of(u64 sample)
 }
 
 /* Multiply-xorshift over (mapping, chunk, seed): three multiplications, no helper call, because every cached read pays it. */
-static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
+static __always_inline u64 sample_hash(u64 mapping, u64 chunk)
 {
 	u64 h = (mapping ^ seed) * 0x9e3779b97f4a7c15ULL ^ (chunk + 1) * 0xc2b2ae3d27d4eb4fULL;
 
-	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL;
-	return ((h >> 40) & ((1ULL << shift_of(sample)) - 1)) == 0;
+	return (h ^ h >> 29) * 0xbf58476d1ce4e5b9ULL >> 40;
+}
+
+static __always_inline bool hash_in_sample(u64 hash, u64 shift)
+{
+	return (hash & ((1ULL << shift) - 1)) == 0;
+}
+
+static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
+{
+	return hash_in_sample(sample_hash(mapping, chunk), shift_of(sample));
 }
 
 #define NO_SLOT ((u32)-1)
@@ -152,16 +170,17 @@ static __always_inline bool in_sample(u64 sample, u64 mapping, u64 chunk)
 static __noinline u32 claim_slot(struct backing_dev_info *bdi)
 {
 	struct ka_bdi owner = {};
-	u32 slot, *known;
+	u32 i, slot, *known;
 
 	if (!bdi)
 		return NO_SLOT;
 	owner.id = BPF_CORE_READ(bdi, id);
 	owner.ra_pages = BPF_CORE_READ(bdi, ra_pages);
 	bpf_probe_read_kernel_str(owner.name, sizeof(owner.name), __builtin_preserve_access_index(&bdi->dev_name));
-	for (slot = 0; slot < KA_MAX_SLOTS; slot++) {
-		if (slot >= slots)
+	for (i = 0; i < KA_MAX_SLOTS; i++) { /* not by `slot`: its address is taken, so the verifier of 6.1 loses its value */
+		if (i >= slots)
 			break;
+		slot = i;
 		if (bpf_map_update_elem(&bdis, &slot, &owner, BPF_NOEXIST))
 			continue;
 		if (!bpf_map_update_elem(&bdi_slots, &owner.id, &slot, BPF_NOEXIST))

@@ -173,6 +173,7 @@ static __always_inline void on_add(struct folio *folio)
 	if (!c)
 		return;
 	c->events++;
+	t->step = bpf_ktime_get_ns();
 	from = first > t->start ? first : t->start;
 	to = last + 1 < t->end ? last + 1 : t->end;
 	if (from >= to) {

@@ -2,7 +2,7 @@
 //! Where the kernel is listened to. Each hook has programs of several kinds; user space (`tuner/sensor/attach.rs`) loads the first
 //! that this kernel offers. Program names are HOOK__HOW: user space takes both from there.
 
-#include "demand.bpf.h"
+#include "fallback.bpf.h"
 #include "wait.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -9,11 +9,9 @@
 #include "readahead.bpf.h"
 
 #define TASK_WAKEKILL 0x100
-/* A sleep belongs to an open demand if it starts within this time of the demand or of its last wait: a fault's demand has no
- * end of its own, and an fsync long after it is none of its business. A killable sleep is nearly always for a page, but may come
- * late: at the memory limit a window of 512 pages is reclaimed for first, which took over 1 ms. */
-#define SAME_DEMAND_NS 1000000
-#define SAME_DEMAND_KILLABLE_NS 1000000000
+/* A sleep belongs to an open demand if it starts within this time of the demand, of the last page added for it or of its last wait:
+ * a fault's demand has no end of its own, and an fsync long after it is none of its business. */
+#define SAME_DEMAND_NS 5000000
 
 static __always_inline u64 task_flags(struct task_struct *task)
 {
@@ -22,25 +20,21 @@ static __always_inline u64 task_flags(struct task_struct *task)
 	return bpf_core_field_exists(task->__state) ? task->__state : old->state;
 }
 
-static __always_inline bool demand_is_fresh(struct task *t, u64 now, bool killable)
+static __always_inline bool demand_is_fresh(struct task *t, u64 now)
 {
-	u64 most = killable ? SAME_DEMAND_KILLABLE_NS : SAME_DEMAND_NS;
-
-	return t->kind != DEMAND_NONE && now - t->step < most;
+	return t->kind != DEMAND_NONE && now - t->step < SAME_DEMAND_NS;
 }
 
 static __always_inline void on_sleep(struct task_struct *task)
 {
 	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
-	bool killable;
 	u64 now;
 
 	if (!t)
 		return;
 	now = bpf_ktime_get_ns();
-	killable = task_flags(task) & TASK_WAKEKILL;
-	t->wait_of_demand = demand_is_fresh(t, now, killable);
-	if (killable || t->wait_of_demand)
+	t->wait_page = !!(task_flags(task) & TASK_WAKEKILL);
+	if (t->wait_page || demand_is_fresh(t, now))
 		t->wait_start = now;
 }
 
@@ -55,7 +49,7 @@ static __always_inline void on_wake(struct task_struct *task)
 		return;
 	now = bpf_ktime_get_ns();
 	ns = now - t->wait_start;
-	if (!t->wait_of_demand || t->kind == DEMAND_NONE || (t->kind == DEMAND_ASYNC && t->window == WINDOW_NONE)) {
+	if (!demand_is_fresh(t, t->wait_start) || (t->kind == DEMAND_ASYNC && t->wait_page)) {
 		t->pending_ns += ns;
 		t->pending_count++;
 		t->wait_start = 0;

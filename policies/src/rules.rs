@@ -87,7 +87,7 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
         Pattern::RandomMmap if now > RANDOM_MMAP => vec![RANDOM_MMAP, down(4), down(2)],
         Pattern::RandomMmap => vec![],
         // Mixed and short runs: the share left unused tells which way is likelier.
-        _ if f.unused > 0.3 => vec![down(4), down(2), up(4), up(2)],
+        _ if f.unused > 0.5 => vec![down(4), down(2), up(4), up(2)],
         _ => vec![up(4), up(2), down(4), down(2)],
     }
 }

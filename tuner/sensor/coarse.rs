@@ -3,7 +3,7 @@
 //! `Coarse`, so that they end in suggestions and not in trials.
 
 use super::procfs::{DeviceReads, device_reads};
-use super::{FileUse, Overflow, Places, ProbeStatus, ProgramCost, Sense, SensorError, bdi_names};
+use super::{FileUse, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use std::collections::BTreeMap;
@@ -56,10 +56,6 @@ impl Sense for CoarseSensor {
 
     fn overflow(&self) -> Overflow {
         Overflow::default()
-    }
-
-    fn costs(&self) -> Vec<ProgramCost> {
-        Vec::new()
     }
 }
 

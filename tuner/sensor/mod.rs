@@ -6,6 +6,8 @@
 mod attach;
 mod coarse;
 #[cfg(feature = "ebpf")]
+mod cost;
+#[cfg(feature = "ebpf")]
 mod ebpf;
 #[cfg(feature = "ebpf")]
 mod layout;
@@ -14,6 +16,8 @@ mod procfs;
 mod sampling;
 
 pub use coarse::CoarseSensor;
+#[cfg(feature = "ebpf")]
+pub use cost::{Baseline, ProgramCost};
 #[cfg(feature = "ebpf")]
 pub use ebpf::EbpfSensor;
 pub use procfs::machine;
@@ -49,8 +53,6 @@ pub trait Sense {
     fn missing(&self) -> Option<String>;
     /// What did not fit its bounded map, since the start.
     fn overflow(&self) -> Overflow;
-    /// The kernel's own account of each program's cost; zeros unless `kernel.bpf_stats_enabled` is 1.
-    fn costs(&self) -> Vec<ProgramCost>;
 }
 
 /// How a program listens to a hook.
@@ -118,14 +120,6 @@ pub struct Overflow {
     pub slots: u64,
     /// Chunks of speculative pages that could not be tracked.
     pub pending: u64,
-}
-
-/// Run time of one BPF program as the kernel measured it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProgramCost {
-    pub program: String,
-    pub run_ns: u64,
-    pub runs: u64,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,6 @@ pub(super) struct DeviceReads {
     pub reads: u64,
     pub bytes: u64,
     pub ns: u64,
-    /// Built of other devices (dm, md): has bios, but no requests of its own that a probe could see.
-    pub stacked: bool,
 }
 
 /// Available memory, memory pressure (`None` where the kernel has no PSI or has it off) and file refaults.
@@ -49,7 +47,6 @@ pub(super) fn device_reads(proc_root: &Path) -> Result<BTreeMap<BdiName, DeviceR
             reads: d.reads,
             bytes: d.sectors_read * 512, // diskstats always counts 512-byte sectors
             ns: d.time_reading * 1_000_000,
-            stacked: d.name.starts_with("dm-") || d.name.starts_with("md"),
         };
         (BdiName(format!("{}:{}", d.major, d.minor)), reads)
     };
@@ -109,8 +106,8 @@ mod tests {
         let root =
             tree(&[("diskstats", " 253 3 dm-3 10 0 16 5 0 0 0 0 0 0 0 0 0 0 0\n 7 0 loop0 1 0 8 2 0 0 0 0 0 0 0 0 0 0 0\n")]);
         let reads = device_reads(root.path()).unwrap();
-        let dm = DeviceReads { reads: 10, bytes: 8192, ns: 5_000_000, stacked: true };
+        let dm = DeviceReads { reads: 10, bytes: 8192, ns: 5_000_000 };
         assert_eq!(reads[&BdiName("253:3".into())], dm);
-        assert!(!reads[&BdiName("7:0".into())].stacked);
+        assert_eq!(reads[&BdiName("7:0".into())].reads, 1);
     }
 }
