@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The agent as a user runs it, `keepahead run --device … --state-dir …`: started as a child, its lines collected, ended by SIGTERM.
 
+use crate::interrupt;
 use crate::live::Live;
 use anyhow::{Context, bail, ensure};
 use keepahead_testbed::{Testbed, program};
@@ -16,9 +17,14 @@ use std::time::{Duration, Instant};
 /// Restoring one device takes milliseconds; a trial's tick and a slow disk under the journal may come before it.
 const LEAVE: Duration = Duration::from_secs(10);
 
+/// Loading the probes takes less than a second; a busy machine is given time.
+const START: Duration = Duration::from_secs(15);
+
 pub struct Agent {
     child: Child,
     lines: Receiver<String>,
+    /// Said before the workload began.
+    early: Vec<String>,
     left: bool,
 }
 
@@ -57,12 +63,29 @@ impl Agent {
         let (sender, lines) = channel();
         collect(child.stdout.take().context("no standard output")?, sender.clone());
         collect(child.stderr.take().context("no standard error")?, sender);
-        Ok(Agent { child, lines, left: false })
+        let mut agent = Agent { child, lines, early: Vec::new(), left: false };
+        agent.wait_until_it_watches()?;
+        Ok(agent)
+    }
+
+    fn wait_until_it_watches(&mut self) -> anyhow::Result<()> {
+        let end = Instant::now() + START;
+        while Instant::now() < end {
+            interrupt::check()?;
+            let words = self.words()?;
+            let watches = words.iter().any(|line| line.contains("watching"));
+            self.early.extend(words);
+            if watches {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("keepahead run does not watch the device after {} s: {}", START.as_secs(), self.early.join("\n"))
     }
 
     /// What it said since the last call. An agent that ended by itself is an error.
     pub fn words(&mut self) -> anyhow::Result<Vec<String>> {
-        let words: Vec<String> = self.lines.try_iter().collect();
+        let words: Vec<String> = std::mem::take(&mut self.early).into_iter().chain(self.lines.try_iter()).collect();
         if let Some(status) = self.child.try_wait()? {
             let last: Vec<String> = words.into_iter().chain(self.lines.iter()).collect();
             self.left = true;

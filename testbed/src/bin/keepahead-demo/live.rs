@@ -2,6 +2,7 @@
 //! The live view: the workload's throughput on the left, the agent's words on the right. Colours on a terminal only.
 
 use crate::phases::Now;
+use crate::words::{self, Sort};
 use std::io::{IsTerminal, Write};
 
 /// A line of throughput alone is kept once in so many seconds; in between, a terminal shows it in place.
@@ -45,13 +46,13 @@ impl Live {
 
     /// A line of the agent: its decisions stand out, its figures stand back.
     pub fn words(&self, line: &str) {
-        let colour = match line {
+        let colour = match words::sort(line) {
             _ if !self.terminal => return println!("  | {line}"),
-            l if l.contains("KEPT") => "\x1b[1;32m",
-            l if l.contains("reverted") || l.contains("aborted") || l.contains("void") => "\x1b[33m",
-            l if [": Old ", ": New ", "% by mmap"].iter().any(|figures| l.contains(figures)) => "\x1b[2m",
-            l if l.contains("trial") => "\x1b[36m",
-            _ => "",
+            Sort::Kept => "\x1b[1;32m",
+            Sort::Verdict => "\x1b[33m",
+            Sort::TrialStarted => "\x1b[36m",
+            Sort::Block | Sort::Figures | Sort::Switch => "\x1b[2m",
+            Sort::Other => "",
         };
         println!("  \x1b[2m|\x1b[0m {colour}{line}\x1b[0m");
     }

@@ -9,6 +9,7 @@ mod live;
 mod missing;
 mod phases;
 mod table;
+mod words;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -37,7 +38,9 @@ fn main() -> ExitCode {
     match demo(&schedule) {
         Ok(code) => code,
         Err(_) if interrupt::came() => {
-            println!("\ninterrupted: the agent has put its values back; device, mount, groups and files of the demo are removed");
+            println!(
+                "\ninterrupted: the agent has put its values back; device, mount, groups and files of the demo are removed"
+            );
             ExitCode::from(130)
         }
         Err(e) => {
@@ -100,14 +103,15 @@ fn pass(
 ) -> anyhow::Result<Pass> {
     testbed.drop_caches()?;
     let mut running = Running::start(testbed, file, &schedule.phases_argument(), 1)?;
-    let mut pass = Pass::new();
+    let (mut pass, mut shortener) = (Pass::new(), words::Shortener::default());
     while let Some(progress) = running.line()? {
         interrupt::check()?;
         let knob = testbed.read_ahead()?;
         let now = pass.add(schedule, progress, knob);
         let words = agent.as_deref_mut().map(agent::Agent::words).transpose()?.unwrap_or_default();
-        live.show(&now, &words);
-        pass.said(now.phase, words);
+        pass.said(now.phase, &words);
+        let shown: Vec<String> = words.into_iter().flat_map(|line| shortener.show(line)).collect();
+        live.show(&now, &shown);
     }
     interrupt::settle()?;
     live.end_of_line();

@@ -5,14 +5,14 @@ use crate::{interrupt, live::Live};
 use keepahead_testbed::Testbed;
 use keepahead_testbed::workload::{Progress, Running};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What Linux gives most devices, and where every pass begins.
 pub const DEFAULT_KIB: u32 = 128;
 
 /// A phase: what people call it, what the workload calls it.
-pub const PHASES: [(&str, &str); 3] =
-    [("sequential scan", "seq-read"), ("random mmap", "rand-mmap"), ("short runs", "runs8")];
+pub const PHASES: [(&str, &str); 3] = [("sequential scan", "seq-read"), ("random mmap", "rand-mmap"), ("short runs", "runs8")];
 
 pub struct Schedule {
     pub file_mib: u64,
@@ -24,8 +24,10 @@ pub struct Schedule {
     tail: Duration,
     pub values: &'static [u32],
     each: Duration,
-    /// Until the cache holds what this value makes of it.
+    /// Left out at the start of each: the cache still holds what the value before made of it.
     warm_up: Duration,
+    /// Until random access has filled the reader's memory.
+    fill: Duration,
 }
 
 impl Schedule {
@@ -38,8 +40,9 @@ impl Schedule {
             phase: Duration::from_secs(25),
             tail: Duration::from_secs(8),
             values: &[16, 32, 512, 2048],
-            each: Duration::from_secs(4),
+            each: Duration::from_millis(3500),
             warm_up: Duration::from_secs(1),
+            fill: Duration::from_secs(4),
         }
     }
 
@@ -52,6 +55,7 @@ impl Schedule {
             values: &[16, 1024],
             each: Duration::from_millis(1200),
             warm_up: Duration::from_millis(400),
+            fill: Duration::from_millis(500),
             ..Schedule::full()
         }
     }
@@ -67,7 +71,7 @@ impl Schedule {
 
     pub fn estimate(&self) -> Duration {
         let sweep = self.each * (PHASES.len() * self.values.len()) as u32;
-        self.phase * 2 * PHASES.len() as u32 + sweep + Duration::from_secs(3 + self.file_mib / 150)
+        self.phase * 2 * PHASES.len() as u32 + sweep + self.fill * 2 + Duration::from_secs(3 + self.file_mib / 150)
     }
 }
 
@@ -107,8 +111,8 @@ impl Pass {
         Now { phase, name: PHASES[phase].0, second: progress.at_s as u64, whole_second, mb_per_s, knob }
     }
 
-    pub fn said(&mut self, phase: usize, words: Vec<String>) {
-        self.words[phase].extend(words);
+    pub fn said(&mut self, phase: usize, words: &[String]) {
+        self.words[phase].extend_from_slice(words);
     }
 
     pub fn seconds(&self) -> f64 {
@@ -146,29 +150,27 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// The cache is not dropped in between: a pass has a full one too, and a value must not look bad because it began with nothing.
     pub fn run(schedule: &Schedule, testbed: &Testbed, file: &Path, live: &Live) -> anyhow::Result<Sweep> {
         let mut found: [Vec<(u32, f64)>; PHASES.len()] = Default::default();
         for (phase, (name, kind)) in PHASES.iter().enumerate() {
-            let mut line = format!("      {name:<16}");
-            for (i, kib) in schedule.values.iter().enumerate() {
-                testbed.set_read_ahead(*kib)?;
-                // A new process opens the file anew, so that it has the value; another seed reads other places.
-                let argument = format!("{kind}:{}", schedule.each.as_secs_f64());
-                let mut running = Running::start(testbed, file, &argument, 2 + i as u64)?;
-                let mut lines = Vec::new();
-                while let Some(progress) = running.line()? {
-                    interrupt::check()?;
-                    lines.push(progress);
-                }
-                interrupt::settle()?;
-                lines.retain(|p| p.at_s - p.seconds >= schedule.warm_up.as_secs_f64());
-                let speed = Progress::mb_per_s(&lines);
-                found[phase].push((*kib, speed));
-                line += &format!("  {kib} KiB: {speed:.1} MB/s");
+            testbed.drop_caches()?;
+            if phase > 0 {
+                // In a pass the cache is full by then; a value must not look bad because it began with nothing.
+                testbed.set_read_ahead(DEFAULT_KIB)?;
+                read(testbed, file, PHASES[1].1, schedule.fill)?;
             }
+            for kib in schedule.values {
+                if phase == 0 {
+                    testbed.drop_caches()?;
+                }
+                testbed.set_read_ahead(*kib)?;
+                let mut lines = read(testbed, file, kind, schedule.each)?;
+                lines.retain(|p| p.at_s - p.seconds >= schedule.warm_up.as_secs_f64());
+                found[phase].push((*kib, Progress::mb_per_s(&lines)));
+            }
+            let speeds: Vec<String> = found[phase].iter().map(|(kib, speed)| format!("{kib} KiB: {speed:.1} MB/s")).collect();
             live.end_of_line();
-            println!("{line}");
+            println!("        {name:<16}  {}", speeds.join("   "));
         }
         testbed.set_read_ahead(DEFAULT_KIB)?;
         Ok(Sweep { found })
@@ -179,4 +181,18 @@ impl Sweep {
         let with_default = self.found[phase].iter().copied().chain([(DEFAULT_KIB, default)]);
         with_default.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((DEFAULT_KIB, default))
     }
+}
+
+/// One phase in a new process, which opens the file anew and so has the present value; another seed each time reads other places.
+fn read(testbed: &Testbed, file: &Path, kind: &str, time: Duration) -> anyhow::Result<Vec<Progress>> {
+    static SEED: AtomicU64 = AtomicU64::new(2);
+    let argument = format!("{kind}:{}", time.as_secs_f64());
+    let mut running = Running::start(testbed, file, &argument, SEED.fetch_add(1, Ordering::Relaxed))?;
+    let mut lines = Vec::new();
+    while let Some(progress) = running.line()? {
+        interrupt::check()?;
+        lines.push(progress);
+    }
+    interrupt::settle()?;
+    Ok(lines)
 }

@@ -3,6 +3,7 @@
 
 use crate::live::Live;
 use crate::phases::{DEFAULT_KIB, PHASES, Pass, Schedule, Sweep};
+use crate::words::{self, Sort};
 
 /// Less than this share of the best static value is behind, and needs a word.
 const ENOUGH: f64 = 0.9;
@@ -48,14 +49,14 @@ fn list(values: &[u32]) -> String {
 }
 
 /// The last verdict of the phase, else what the agent last gave as its reason.
-fn why(words: &[String]) -> String {
+fn why(said: &[String]) -> String {
     let trimmed = |line: &String| line.split_once(" s ").map_or(line.trim(), |(_, rest)| rest.trim()).to_owned();
-    let verdict = |line: &&String| ["KEPT", "reverted", "aborted", "void,"].iter().any(|word| line.contains(word));
-    if let Some(last) = words.iter().rev().find(verdict) {
+    let verdict = |line: &&String| matches!(words::sort(line), Sort::Kept | Sort::Verdict);
+    if let Some(last) = said.iter().rev().find(verdict) {
         return format!("the last verdict was \"{}\"", trimmed(last));
     }
-    let started = words.iter().filter(|line| line.contains(" against ")).count();
-    let hold = words.iter().rev().find(|line| line.contains("hold:"));
+    let started = said.iter().filter(|line| words::sort(line) == Sort::TrialStarted).count();
+    let hold = said.iter().rev().find(|line| line.contains("hold:"));
     let hold = hold.map_or(String::new(), |line| format!("; it last said \"{}\"", trimmed(line)));
     match started {
         0 => format!("no trial was begun in this phase{hold}"),
