@@ -11,8 +11,8 @@ const ENOUGH: f64 = 0.9;
 pub fn print(schedule: &Schedule, live: &Live, without: &Pass, sweep: &Sweep, with: &Pass) {
     live.title("MB/s delivered to the workload");
     println!(
-        "{:<16} {:>13} {:>20} {:>24} {:>12} {:>9}",
-        "phase", "default (128)", "best static (KiB)", "with keepahead (KiB)", "whole phase", "of best"
+        "{:<16} {:>13} {:>20} {:>26} {:>12} {:>9}",
+        "phase", "default (128)", "best static (KiB)", "with keepahead (KiB then)", "whole phase", "of best"
     );
     let mut remarks = Vec::new();
     for (phase, (name, _)) in PHASES.iter().enumerate() {
@@ -21,7 +21,7 @@ pub fn print(schedule: &Schedule, live: &Live, without: &Pass, sweep: &Sweep, wi
         let tuned = with.tail(schedule, phase);
         let share = if best > 0.0 { tuned / best } else { 1.0 };
         let row = format!(
-            "{name:<16} {default:>13.1} {:>20} {:>24} {:>12.1} {share:>9.2}",
+            "{name:<16} {default:>13.1} {:>20} {:>26} {:>12.1} {share:>9.2}",
             format!("{best:.1} ({kib})"),
             format!("{tuned:.1} ({})", with.knob(phase)),
             with.whole(phase)
