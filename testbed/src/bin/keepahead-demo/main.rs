@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(_) if interrupt::came() => {
             println!(
-                "\ninterrupted: the agent has put its values back; device, mount, groups and files of the demo are removed"
+                "\ninterrupted: values are put back; device, mount, groups and files of the demo are removed"
             );
             ExitCode::from(130)
         }
