@@ -38,9 +38,7 @@ fn main() -> ExitCode {
     match demo(&schedule) {
         Ok(code) => code,
         Err(_) if interrupt::came() => {
-            println!(
-                "\ninterrupted: values are put back; device, mount, groups and files of the demo are removed"
-            );
+            println!("\ninterrupted: values are put back; device, mount, groups and files of the demo are removed");
             ExitCode::from(130)
         }
         Err(e) => {
