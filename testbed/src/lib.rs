@@ -7,7 +7,7 @@ mod device;
 pub mod workload;
 
 pub use cgroup::Cgroup;
-pub use device::{Fs, Testbed};
+pub use device::{Fs, Testbed, drop_caches};
 
 use std::process::Command;
 

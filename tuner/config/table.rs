@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = keys! {
         "cool_down_s", whole(1, 86_400), "s", Secs(settings.cool_down), "Pause after a trial that was not kept; doubles with each further one in the same pattern.";
         "cool_down_max_s", whole(1, 604_800), "s", Secs(settings.cool_down_max), "Longest such pause.";
         "trials_per_hour", whole(0, 3600), "trials a device", U32(settings.trials_per_hour), "Trials that a device may start in an hour; 0 starts none.";
-        "memory_pressure_percent", number(0.0, 100.0), "percent, PSI memory some avg10", F64(settings.memory_pressure_max), "Above this nothing is raised or tried.";
+        "memory_pressure_percent", number(0.0, 100.0), "percent, PSI memory some avg10", F64(settings.memory_pressure_max), "Above this nothing is raised.";
         "refaults_per_s", number(0.0, 1e9), "file pages a second", F64(settings.refaults_per_s_max), "Above this no value is raised.";
     }
     "agent" {

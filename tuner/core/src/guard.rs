@@ -68,7 +68,9 @@ pub struct Pressure {
 
 /// Bounds, memory and pressure. Gives the value to try: a power of two within the bounds.
 pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure, settings: &Settings) -> Result<Kib, Hold> {
-    if let Some(some_avg10) = pressure.memory_pressure.filter(|p| *p > settings.memory_pressure_max) {
+    // A smaller window is what pressure calls for, so only a raise is vetoed.
+    let pressed = pressure.memory_pressure.filter(|p| wanted > current && *p > settings.memory_pressure_max);
+    if let Some(some_avg10) = pressed {
         return Err(Hold::MemoryPressure { some_avg10, limit: settings.memory_pressure_max });
     }
     if wanted > current && pressure.refaults_per_s > settings.refaults_per_s_max {
@@ -152,8 +154,9 @@ mod tests {
     #[test]
     fn pressure_vetoes() {
         let settings = Settings::default();
-        let psi = Pressure { memory_pressure: Some(30.0), ..calm() };
+        let psi = Pressure { memory_pressure: Some(50.0), ..calm() };
         assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &psi, &settings), Err(Hold::MemoryPressure { .. })));
+        assert_eq!(admit(Kib(16), Kib(128), &Features::default(), &psi, &settings), Ok(Kib(16)));
         let thrash = Pressure { refaults_per_s: 1e7, ..calm() };
         assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &thrash, &settings), Err(Hold::Refaults { .. })));
         assert_eq!(admit(Kib(16), Kib(128), &Features::default(), &thrash, &settings), Ok(Kib(16)));

@@ -28,7 +28,7 @@ pub struct Settings {
     pub cool_down_max: Nanos,
     /// Trials a device may start in an hour.
     pub trials_per_hour: u32,
-    /// Memory pressure (PSI `some avg10`, percent) above which nothing is raised or tried.
+    /// Memory pressure (PSI `some avg10`, percent) above which nothing is raised.
     pub memory_pressure_max: f64,
     /// File refaults a second above which no value is raised. (A scan that comes round again refaults every page: 262,144 at 1 GiB/s.)
     pub refaults_per_s_max: f64,
@@ -75,7 +75,7 @@ impl Default for Settings {
             cool_down: Nanos::from_secs(3),
             cool_down_max: Nanos::from_secs(900),
             trials_per_hour: 120,
-            memory_pressure_max: 20.0,
+            memory_pressure_max: 40.0,
             refaults_per_s_max: 1_000_000.0,
         }
     }
@@ -94,7 +94,7 @@ impl Default for TrialSettings {
             harm_ratio: 2.0,
             stall_margin: 1.05,
             hit_margin: 0.05,
-            min_gain: 0.03,
+            min_gain: 0.05,
             waste_budget: 0.25,
         }
     }

@@ -33,10 +33,6 @@ impl Agent {
         Ok(Agent { child, reader: Some(reader) })
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends it in order; seconds since its start and record, for each line.
     pub fn stop(mut self) -> anyhow::Result<Vec<(f64, Value)>> {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM)?;

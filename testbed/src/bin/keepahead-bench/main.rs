@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `keepahead-bench tuning|overhead|all`: measures on this machine, now; prints tables and writes `target/bench/NAME.json`. Nothing is
+//! `keepahead-bench tuning`: measures on this machine, now; prints tables and writes `target/bench/NAME.json`. Nothing is
 //! tuned to the bench: seeds come from the clock and are printed. `KEEPAHEAD_BENCH=quick` measures fewer values, once.
 
 mod agent;
 mod db;
 mod load;
-mod overhead;
 mod table;
 mod tuning;
 
 use std::time::SystemTime;
 
 fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).unwrap_or_else(|| "all".into());
+    let name = std::env::args().nth(1).unwrap_or_else(|| "tuning".into());
     if let Some(why) = keepahead_testbed::unavailable() {
         anyhow::bail!("no bench here: {why}");
     }
@@ -21,9 +20,7 @@ fn main() -> anyhow::Result<()> {
     println!("kernel {}, seed {seed}{}", kernel(), if quick { ", quick" } else { "" });
     match name.as_str() {
         "tuning" => tuning::run(seed, quick),
-        "overhead" => overhead::run(seed, quick),
-        "all" => overhead::run(seed, quick).and(tuning::run(seed, quick)),
-        other => anyhow::bail!("{other:?} is no bench; there are tuning and overhead"),
+        other => anyhow::bail!("{other:?} is no bench of this program; there is tuning"),
     }
 }
 
