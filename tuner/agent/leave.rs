@@ -5,7 +5,6 @@ use super::{Agent, Plan};
 use crate::cli::{Exit, Refused};
 use crate::journal::{Outcome, recover};
 use keepahead_core::event::Input;
-use std::path::PathBuf;
 
 impl Agent {
     /// Ends what runs, puts the originals back, says what became of each device.
@@ -51,7 +50,7 @@ pub fn on_panic(plan: &Plan) {
     }));
 }
 
-fn put_back(state_dir: &PathBuf) -> Vec<recover::Restored> {
+fn put_back(state_dir: &std::path::Path) -> Vec<recover::Restored> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     recover::emergency(state_dir, std::path::Path::new("/sys"), boot_id.trim())
 }

@@ -215,7 +215,7 @@ impl Trial {
         {
             return Next::End(self.verdict(Outcome::Void, reason, settings));
         }
-        if self.one_way || self.blocks.len() % 2 == 0 {
+        if self.one_way || self.blocks.len().is_multiple_of(2) {
             let Some(pairs) = self.compare_pairs() else {
                 return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
             };
