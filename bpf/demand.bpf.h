@@ -6,12 +6,12 @@
 #include "readahead.bpf.h"
 
 /* Reach of fault-around (fault_around_bytes, 64 KiB by default), pages. */
-#define FAULT_AROUND 16
+#define FAULT_AROUND	  16
 #define LARGE_FOLIO_PAGES 512
 /* Pages of a batch: 31 folios, mostly of a few pages each. */
-#define BATCH_PAGES 512
+#define BATCH_PAGES	  512
 /* A preemption must not look like work: gaps of programs that fault often are far below this. */
-#define THINK_MAX_NS 250000
+#define THINK_MAX_NS	  250000
 
 static __always_inline u64 distance(u64 a, u64 b)
 {
@@ -24,7 +24,8 @@ struct run {
 	bool continues;
 };
 
-static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u64 last, struct run *run)
+static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u64 last,
+				     struct run *run)
 {
 	u64 pages = last - index + 1;
 
@@ -63,7 +64,8 @@ static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 w
 	}
 }
 
-/* The reader slept for a page that was on its way: seen at switch-in, its mapping known only now. */
+/* The reader slept for a page that was on its way: seen at switch-in, its mapping known only now.
+ */
 static __noinline void count_late(struct task *t, u64 mapping, u64 spec)
 {
 	u32 slot = slot_of_mapping(mapping);
@@ -106,17 +108,20 @@ static __noinline void count_read_file(u64 mapping, u32 slot, u64 pages)
 	file_user(file);
 }
 
-/* A batch that ends before a folio still being read has no event of its own; the next one follows the wait for that folio. So a
- * request that goes on a little beyond the last one, after a wait, began where that one ended. */
+/* A batch that ends before a folio still being read has no event of its own; the next one follows
+ * the wait for that folio. So a request that goes on a little beyond the last one, after a wait,
+ * began where that one ended. */
 static __always_inline u64 request_start(struct task *t, u64 mapping, u64 index)
 {
 	struct stream *s = stream_of(t->read, mapping);
 
-	return s->mapping == mapping && index > s->next && index - s->next < BATCH_PAGES ? s->next : index;
+	return s->mapping == mapping && index > s->next && index - s->next < BATCH_PAGES ? s->next
+											 : index;
 }
 
-/* Pages index..=last are up to date and about to be copied. Fires for each batch, always up to the end of the whole request.
- * This is the hit path: a request out of the sample costs the task's state, a hash and the stream. */
+/* Pages index..=last are up to date and about to be copied. Fires for each batch, always up to the
+ * end of the whole request. This is the hit path: a request out of the sample costs the task's
+ * state, a hash and the stream. */
 static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 event_last)
 {
 	struct task *t = task_state(true);
@@ -127,10 +132,12 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 
 	if (!t)
 		return;
-	/* The verifier forbids arithmetic on an argument that is a kernel pointer; one that went through a map is a number. */
+	/* The verifier forbids arithmetic on an argument that is a kernel pointer; one that went
+	 * through a map is a number. */
 	*(volatile u64 *)&t->argument = (u64)mapping_arg;
 	mapping = *(volatile u64 *)&t->argument;
-	continuation = t->request_mapping == mapping && t->request_last == event_last && index > t->request_index;
+	continuation = t->request_mapping == mapping && t->request_last == event_last &&
+		       index > t->request_index;
 	t->request_mapping = mapping;
 	t->request_index = index;
 	t->request_last = event_last;
@@ -161,8 +168,9 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	count_read_file(mapping, s->slot, (last - index + 1) << shift);
 }
 
-/* Whether a fault at `to` continues a run whose last fault was at `from`: within fault-around, or right beyond the folio there. A
- * fault on a large folio maps all of it (6.18: at 128 KiB of readahead a sequential reader faults only every 32 pages). */
+/* Whether a fault at `to` continues a run whose last fault was at `from`: within fault-around, or
+ * right beyond the folio there. A fault on a large folio maps all of it (6.18: at 128 KiB of
+ * readahead a sequential reader faults only every 32 pages). */
 static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
 {
 	u64 first, pages;
@@ -174,7 +182,8 @@ static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
 	return to > from ? to <= first + pages : to + FAULT_AROUND >= first;
 }
 
-/* A visible fault: all events of one task on one page or on the fault-around window that holds it. */
+/* A visible fault: all events of one task on one page or on the fault-around window that holds it.
+ */
 static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fault)
 {
 	u32 slot = slot_of_mapping(mapping);
@@ -209,7 +218,8 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 		if (known && within_reach(mapping, s->next, first)) {
 			pages = distance(first, s->next);
 			c->seq_faults++;
-			used += first > s->next ? take_pages(mapping, s->next + 1, first) : take_pages(mapping, first, s->next - 1);
+			used += first > s->next ? take_pages(mapping, s->next + 1, first)
+						: take_pages(mapping, first, s->next - 1);
 			s->run += pages;
 		} else {
 			if (known) {

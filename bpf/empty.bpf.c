@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Programs that do nothing, on the hooks that fire most: what the sensor's cost is measured against.
+//! Programs that do nothing, on the hooks that fire most: what the sensor's cost is measured
+//! against.
 
 #include "kernel.h"
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license")
+= "GPL";
 
 SEC("tp_btf/mm_filemap_get_pages")
 int BPF_PROG(read__empty)

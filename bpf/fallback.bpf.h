@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! The same hooks for kernels without the young tracepoints (readahead:* before 6.18, get_pages, fault, map_pages before 6.12): by
-//! fentry and fexit on the functions themselves. Argument lists changed; CO-RE tells which kernel this is, and the verifier never
-//! looks at the branch not taken, so arguments are read by number.
+//! The same hooks for kernels without the young tracepoints (readahead:* before 6.18, get_pages,
+//! fault, map_pages before 6.12): by fentry and fexit on the functions themselves. Argument lists
+//! changed; CO-RE tells which kernel this is, and the verifier never looks at the branch not taken,
+//! so arguments are read by number.
 #ifndef KEEPAHEAD_FALLBACK_H
 #define KEEPAHEAD_FALLBACK_H
 
@@ -46,7 +47,8 @@ int ra_order__fentry(u64 *ctx)
 {
 	struct readahead_control *ractl = (void *)ctx[0];
 
-	on_ra_order(ractl_inode(ractl), (u64)BPF_CORE_READ(ractl, mapping), BPF_CORE_READ(ractl, _index), (void *)ctx[1]);
+	on_ra_order(ractl_inode(ractl), (u64)BPF_CORE_READ(ractl, mapping),
+		    BPF_CORE_READ(ractl, _index), (void *)ctx[1]);
 	return 0;
 }
 
@@ -55,11 +57,13 @@ int ra_unbounded__fentry(u64 *ctx)
 {
 	struct readahead_control *ractl = (void *)ctx[0];
 
-	on_ra_unbounded(ractl_inode(ractl), (u64)BPF_CORE_READ(ractl, mapping), BPF_CORE_READ(ractl, _index), ctx[1]);
+	on_ra_unbounded(ractl_inode(ractl), (u64)BPF_CORE_READ(ractl, mapping),
+			BPF_CORE_READ(ractl, _index), ctx[1]);
 	return 0;
 }
 
-/* A read is over: ki_pos has moved past what was copied. The third argument is what was copied before this call. */
+/* A read is over: ki_pos has moved past what was copied. The third argument is what was copied
+ * before this call. */
 static __always_inline void on_read_return(struct kiocb *iocb, s64 before, s64 copied)
 {
 	u64 mapping, end, start;

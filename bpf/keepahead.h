@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! The contract between the BPF programs and user space (`tuner/sensor/`): layouts of map values, sizes and hook-independent words.
+//! The contract between the BPF programs and user space (`tuner/sensor/`): layouts of map values,
+//! sizes and hook-independent words.
 //!
-//! `struct ka_counters` mirrors `keepahead_core::sample::Counters` word for word; a test in user space compares the sizes.
+//! `struct ka_counters` mirrors `keepahead_core::sample::Counters` word for word; a test in user
+//! space compares the sizes.
 #ifndef KEEPAHEAD_H
 #define KEEPAHEAD_H
 
@@ -12,9 +14,10 @@ typedef unsigned long long u64;
 typedef long long s64;
 
 #define KA_HIST_SLOTS 24
-/* Most slots user space may ask for; the map is sized at load to the devices found and some headroom. */
-#define KA_MAX_SLOTS 256
-#define KA_NAME_LEN 32
+/* Most slots user space may ask for; the map is sized at load to the devices found and some
+ * headroom. */
+#define KA_MAX_SLOTS  256
+#define KA_NAME_LEN   32
 
 struct ka_counters {
 	u64 read_requests;
@@ -82,7 +85,8 @@ struct ka_file {
 	char comm[16];
 };
 
-/* `slots`, `pending`: devices and chunks that found no room. `sampled`: events of the costly kind. */
+/* `slots`, `pending`: devices and chunks that found no room. `sampled`: events of the costly kind.
+ */
 struct ka_health {
 	u64 slots;
 	u64 pending;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! The few kernel types that the programs read, by CO-RE: only the fields used, relocated at load by the running kernel's BTF.
+//! The few kernel types that the programs read, by CO-RE: only the fields used, relocated at load
+//! by the running kernel's BTF.
 //!
-//! A name with `___x` is the same type in another kernel's shape. Written by hand instead of a generated vmlinux.h, so that a build
-//! needs no kernel of its own and a reader sees what is relied upon.
+//! A name with `___x` is the same type in another kernel's shape. Written by hand instead of a
+//! generated vmlinux.h, so that a build needs no kernel of its own and a reader sees what is relied
+//! upon.
 #ifndef KEEPAHEAD_KERNEL_H
 #define KEEPAHEAD_KERNEL_H
 
@@ -27,9 +29,16 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
-enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
-enum { BPF_F_NO_PREALLOC = 1 };
-enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1
+};
+enum {
+	BPF_F_NO_PREALLOC = 1
+};
+enum {
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -1,21 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! Maps, settings and the small operations on them that every hook shares: counters of a bdi, sampling, state of a task.
+//! Maps, settings and the small operations on them that every hook shares: counters of a bdi,
+//! sampling, state of a task.
 #ifndef KEEPAHEAD_MAPS_H
 #define KEEPAHEAD_MAPS_H
 
 #include "kernel.h"
 
-/* Which chunks are in the sample for speculation: low byte the shift (one chunk in 2^shift), the rest counts changes of the rate. One word, so
- * that a program sees both or neither. Written by user space. */
-volatile u64 sample_word SEC(".data.sample") = 0;
-/* The same for the demand of each slot's reads, so that a device with a million cached reads a second does not coarsen the counts of
- * another: shifts only, since nothing is remembered under them. Written by user space. */
+/* Which chunks are in the sample for speculation: low byte the shift (one chunk in 2^shift), the
+ * rest counts changes of the rate. One word, so that a program sees both or neither. Written by
+ * user space. */
+volatile u64 sample_word SEC(".data.sample")
+= 0;
+/* The same for the demand of each slot's reads, so that a device with a million cached reads a
+ * second does not coarsen the counts of another: shifts only, since nothing is remembered under
+ * them. Written by user space. */
 volatile u8 demand_shifts[KA_MAX_SLOTS] SEC(".data.demand");
-/* A random number for each run: whether a chunk is in the sample says nothing about what it holds. */
+/* A random number for each run: whether a chunk is in the sample says nothing about what it holds.
+ */
 const volatile u64 seed;
 const volatile u32 slots = 32;
 
-/* What did not fit, and work done, since the start. Plain adds: a race loses a count of something that is already an alarm. */
+/* What did not fit, and work done, since the start. Plain adds: a race loses a count of something
+ * that is already an alarm. */
 volatile struct ka_health health;
 
 struct {
@@ -32,7 +38,8 @@ struct {
 	__type(value, u32);
 } bdi_slots SEC(".maps");
 
-/* Slot to owner. A hash, because BPF_NOEXIST makes claiming a slot atomic on kernels without atomic fetch (before 5.12). */
+/* Slot to owner. A hash, because BPF_NOEXIST makes claiming a slot atomic on kernels without atomic
+ * fetch (before 5.12). */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, KA_MAX_SLOTS);
@@ -54,14 +61,21 @@ struct {
 	__type(value, struct ka_file);
 } files SEC(".maps");
 
-enum demand_kind { DEMAND_NONE, DEMAND_SYNC, DEMAND_ASYNC, DEMAND_FAULT };
+enum demand_kind {
+	DEMAND_NONE,
+	DEMAND_SYNC,
+	DEMAND_ASYNC,
+	DEMAND_FAULT
+};
 
-/* Streams are kept for a few files at a time; a file that hashes to another's place ends that one's run unrecorded. */
+/* Streams are kept for a few files at a time; a file that hashes to another's place ends that one's
+ * run unrecorded. */
 #define STREAMS 8
 struct stream {
 	u64 mapping;
 	u64 slot; /* read: of the mapping's bdi */
-	u64 next; /* read: the page after the last request. mmap: position of the last visible fault */
+	u64 next; /* read: the page after the last request. mmap: position of the last visible fault
+		   */
 	u64 end;  /* mmap: last page of its window */
 	u64 run;  /* pages */
 };
@@ -72,7 +86,7 @@ struct task {
 	u64 end;
 	u64 window_start; /* window [window_start, window_end) */
 	u64 window_end;
-	u64 step;       /* when the demand opened or a wait in it ended, ns */
+	u64 step;	/* when the demand opened or a wait in it ended, ns */
 	u64 wait_start; /* asleep for a page since, ns */
 	u64 pending_ns; /* slept for pages of no known demand yet */
 	u64 pages_late; /* weight of the faulted page if it was speculative */
@@ -102,7 +116,8 @@ struct {
 
 static __always_inline struct task *task_state(bool create)
 {
-	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0,
+				    create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
 static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
@@ -147,7 +162,8 @@ static __always_inline u64 shift_of(u64 sample)
 	return sample & 63;
 }
 
-/* Multiply-xorshift over (mapping, chunk, seed): three multiplications, no helper call, because every cached read pays it. */
+/* Multiply-xorshift over (mapping, chunk, seed): three multiplications, no helper call, because
+ * every cached read pays it. */
 static __always_inline u64 sample_hash(u64 mapping, u64 chunk)
 {
 	u64 h = (mapping ^ seed) * 0x9e3779b97f4a7c15ULL ^ (chunk + 1) * 0xc2b2ae3d27d4eb4fULL;
@@ -176,8 +192,10 @@ static __noinline u32 claim_slot(struct backing_dev_info *bdi)
 		return NO_SLOT;
 	owner.id = BPF_CORE_READ(bdi, id);
 	owner.ra_pages = BPF_CORE_READ(bdi, ra_pages);
-	bpf_probe_read_kernel_str(owner.name, sizeof(owner.name), __builtin_preserve_access_index(&bdi->dev_name));
-	for (i = 0; i < KA_MAX_SLOTS; i++) { /* not by `slot`: its address is taken, so the verifier of 6.1 loses its value */
+	bpf_probe_read_kernel_str(owner.name, sizeof(owner.name),
+				  __builtin_preserve_access_index(&bdi->dev_name));
+	for (i = 0; i < KA_MAX_SLOTS; i++) { /* not by `slot`: its address is taken, so the verifier
+						of 6.1 loses its value */
 		if (i >= slots)
 			break;
 		slot = i;
@@ -215,7 +233,8 @@ static __always_inline struct backing_dev_info *bdi_of_disk(struct gendisk *disk
 	return BPF_CORE_READ(q, backing_dev_info);
 }
 
-/* Pages of a raw block device hang off bdevfs, whose own bdi is the noop one: theirs is the disk's. */
+/* Pages of a raw block device hang off bdevfs, whose own bdi is the noop one: theirs is the disk's.
+ */
 #define BDEVFS_MAGIC 0x62646576
 
 static __always_inline struct backing_dev_info *bdi_of_inode(struct inode *inode)
@@ -224,7 +243,8 @@ static __always_inline struct backing_dev_info *bdi_of_inode(struct inode *inode
 	struct backing_dev_info *bdi = BPF_CORE_READ(sb, s_bdi);
 
 	if (BPF_CORE_READ(sb, s_magic) == BDEVFS_MAGIC) {
-		struct bdev_inode *bdev = (void *)inode - bpf_core_field_offset(struct bdev_inode, vfs_inode);
+		struct bdev_inode *bdev =
+			(void *)inode - bpf_core_field_offset(struct bdev_inode, vfs_inode);
 
 		bdi = bdi_of_disk(BPF_CORE_READ(bdev, bdev.bd_disk));
 	}
@@ -248,11 +268,14 @@ static __always_inline struct ka_counters *counters_of(u32 slot)
 	return slot == NO_SLOT ? 0 : bpf_map_lookup_elem(&counters, &slot);
 }
 
-/* The file's row among the heavy hitters. Made when missing; the map forgets the least recently used. */
+/* The file's row among the heavy hitters. Made when missing; the map forgets the least recently
+ * used. */
 static __always_inline struct ka_file *file_of(u64 mapping, u32 slot)
 {
 	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);
-	struct ka_file_key key = { .ino = BPF_CORE_READ(inode, i_ino), .dev = BPF_CORE_READ(inode, i_sb, s_dev), .slot = slot };
+	struct ka_file_key key = {.ino = BPF_CORE_READ(inode, i_ino),
+				  .dev = BPF_CORE_READ(inode, i_sb, s_dev),
+				  .slot = slot};
 	struct ka_file *file = bpf_map_lookup_elem(&files, &key);
 
 	if (!file) {

@@ -2,18 +2,19 @@
 /*
  * Lists the open files of the wanted bdis: iter/task_file, Linux 5.8 and later.
  *
- * file->f_ra.ra_pages is copied from the bdi at open(2) and never again, so a change of read_ahead_kb reaches none of the files
- * that are already open. This iterator shows which files carry which value; user space decides which of them to refresh.
+ * file->f_ra.ra_pages is copied from the bdi at open(2) and never again, so a change of
+ * read_ahead_kb reaches none of the files that are already open. This iterator shows which files
+ * carry which value; user space decides which of them to refresh.
  */
 #include "openfiles.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
 #define BDEVFS_MAGIC 0x62646576
-#define MODE_TYPE 0170000
+#define MODE_TYPE    0170000
 #define MODE_REGULAR 0100000
-#define MODE_BLOCK 0060000
-#define FMODE_READ 0x1
+#define MODE_BLOCK   0060000
+#define FMODE_READ   0x1
 
 struct ka_bdi_name {
 	char name[KA_BDI_NAME];
@@ -28,7 +29,8 @@ struct {
 	__type(value, __u32);
 } wanted SEC(".maps");
 
-/* Pages of a raw block device belong to bdevfs' superblock, whose s_bdi is not the disk's: go through the block device. */
+/* Pages of a raw block device belong to bdevfs' superblock, whose s_bdi is not the disk's: go
+ * through the block device. */
 static struct backing_dev_info *bdi_of(struct inode *inode)
 {
 	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
@@ -80,7 +82,8 @@ int open_files(struct bpf_iter__task_file *ctx)
 	row.dev = BPF_CORE_READ(named, i_sb, s_dev);
 	row.tgid = task->tgid;
 	row.fd = ctx->fd;
-	/* f_ra shares a union with the task work of a file being freed: the verifier refuses a direct load. */
+	/* f_ra shares a union with the task work of a file being freed: the verifier refuses a
+	 * direct load. */
 	row.ra_pages = BPF_CORE_READ(file, f_ra.ra_pages);
 	row.bdi_ra_pages = BPF_CORE_READ(bdi, ra_pages);
 	row.uid = BPF_CORE_READ(task, cred, euid.val);
@@ -90,4 +93,5 @@ int open_files(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license")
+= "GPL";

@@ -2,8 +2,8 @@
 /*
  * What openfiles.bpf.c needs of the kernel's types, and the row it hands to user space.
  *
- * Only the fields that are read are declared: CO-RE finds them by name in the running kernel's BTF, so order, padding and
- * whatever stands between them do not matter here.
+ * Only the fields that are read are declared: CO-RE finds them by name in the running kernel's BTF,
+ * so order, padding and whatever stands between them do not matter here.
  */
 #ifndef KEEPAHEAD_OPENFILES_H
 #define KEEPAHEAD_OPENFILES_H
@@ -25,17 +25,17 @@ typedef __u32 __wsum;
 typedef _Bool bool;
 
 #define KA_BDI_NAME 32
-#define KA_COMM 16
+#define KA_COMM	    16
 
 /* One open file of a wanted bdi. The layout is read word by word in tuner/actuator/scan.rs. */
 struct ka_open_file {
 	__u64 file; /* address of struct file: equal for dup'ed, inherited and passed descriptors */
 	__u64 inode; /* address of the inode behind the page cache */
-	__u64 ino; /* inode number as fstat(2) gives it */
-	__u32 dev; /* kernel's dev_t of the superblock (minor in the low 20 bits) */
+	__u64 ino;   /* inode number as fstat(2) gives it */
+	__u32 dev;   /* kernel's dev_t of the superblock (minor in the low 20 bits) */
 	__u32 tgid;
 	__u32 fd;
-	__u32 ra_pages; /* what this file carries */
+	__u32 ra_pages;	    /* what this file carries */
 	__u32 bdi_ra_pages; /* what its bdi holds now */
 	__u32 f_mode;
 	__u32 uid;
@@ -44,7 +44,9 @@ struct ka_open_file {
 	char bdi[KA_BDI_NAME];
 };
 
-enum { BPF_MAP_TYPE_HASH = 1 };
+enum {
+	BPF_MAP_TYPE_HASH = 1
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

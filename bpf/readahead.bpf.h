@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! Readahead windows, and pages entering and leaving the page cache. Which page was asked for and which was guessed is known from
-//! the demand (read, fault) and the window that the current task has open.
+//! Readahead windows, and pages entering and leaving the page cache. Which page was asked for and
+//! which was guessed is known from the demand (read, fault) and the window that the current task
+//! has open.
 #ifndef KEEPAHEAD_READAHEAD_H
 #define KEEPAHEAD_READAHEAD_H
 
 #include "speculation.bpf.h"
 
-enum window_kind { WINDOW_NONE, WINDOW_READAHEAD, WINDOW_ADVICE };
+enum window_kind {
+	WINDOW_NONE,
+	WINDOW_READAHEAD,
+	WINDOW_ADVICE
+};
 
 static __always_inline bool is_stale(struct inode *inode, struct file_ra_state *ra)
 {
 	return BPF_CORE_READ(ra, ra_pages) != BPF_CORE_READ(bdi_of_inode(inode), ra_pages);
 }
 
-static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 index, struct file_ra_state *ra, u64 req)
+static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 index,
+				       struct file_ra_state *ra, u64 req)
 {
 	u32 slot = slot_of_inode(inode);
 	struct ka_counters *c = counters_of(slot);
@@ -64,7 +70,8 @@ static __always_inline void on_async_ra(struct inode *inode, u64 mapping, struct
 	t->start = t->end = 0;
 }
 
-static __always_inline void open_window(struct task *t, struct ka_counters *c, u64 index, u64 size, bool stale)
+static __always_inline void open_window(struct task *t, struct ka_counters *c, u64 index, u64 size,
+					bool stale)
 {
 	t->window = WINDOW_READAHEAD;
 	t->window_start = index;
@@ -75,7 +82,8 @@ static __always_inline void open_window(struct task *t, struct ka_counters *c, u
 	hist_add(c->window_hist, size, 1);
 }
 
-static __always_inline void on_ra_order(struct inode *inode, u64 mapping, u64 index, struct file_ra_state *ra)
+static __always_inline void on_ra_order(struct inode *inode, u64 mapping, u64 index,
+					struct file_ra_state *ra)
 {
 	u32 slot = slot_of_inode(inode);
 	struct ka_counters *c = counters_of(slot);
@@ -104,9 +112,11 @@ static __always_inline void on_ra_unbounded(struct inode *inode, u64 mapping, u6
 	if (!t)
 		return;
 	/* The fallback of ra_order, for the same window: nothing new. */
-	if (t->window == WINDOW_READAHEAD && t->mapping == mapping && index >= t->window_start && index < t->window_end)
+	if (t->window == WINDOW_READAHEAD && t->mapping == mapping && index >= t->window_start &&
+	    index < t->window_end)
 		return;
-	/* A fault's demand stays open until the task's next event, so advice may follow it: a window of its own holds the page. */
+	/* A fault's demand stays open until the task's next event, so advice may follow it: a
+	 * window of its own holds the page. */
 	if (t->mapping != mapping || t->kind == DEMAND_NONE ||
 	    (t->kind == DEMAND_FAULT && (t->start < index || t->start >= index + nr))) {
 		/* WILLNEED, readahead(2): the application asked, not the knob. */
@@ -124,7 +134,8 @@ static __always_inline void on_ra_unbounded(struct inode *inode, u64 mapping, u6
 	open_window(t, c, index, nr, t->stale);
 }
 
-static __always_inline void count_miss(struct task *t, struct ka_counters *c, u64 mapping, u64 pages)
+static __always_inline void count_miss(struct task *t, struct ka_counters *c, u64 mapping,
+				       u64 pages)
 {
 	struct ka_file *file = file_of(mapping, t->slot);
 
@@ -138,7 +149,8 @@ static __always_inline void count_miss(struct task *t, struct ka_counters *c, u6
 		file->miss += pages;
 }
 
-static __always_inline void count_guess(struct task *t, struct ka_counters *c, u64 mapping, u64 first, u64 last)
+static __always_inline void count_guess(struct task *t, struct ka_counters *c, u64 mapping,
+					u64 first, u64 last)
 {
 	u64 put = first <= last ? put_pages(mapping, first, last) : 0;
 	struct ka_file *file;
@@ -151,7 +163,8 @@ static __always_inline void count_guess(struct task *t, struct ka_counters *c, u
 		file->spec_added += put;
 }
 
-/* A folio enters the cache: a miss within the demand, a guess in the rest of the window, else a write or advice. */
+/* A folio enters the cache: a miss within the demand, a guess in the rest of the window, else a
+ * write or advice. */
 static __always_inline void on_add(struct folio *folio)
 {
 	struct task *t = task_state(false);
@@ -167,7 +180,8 @@ static __always_inline void on_add(struct folio *folio)
 	last = first + (1ULL << folio_order(folio)) - 1;
 	if (t->window == WINDOW_NONE && (first >= t->end || last < t->start))
 		return;
-	if (t->window == WINDOW_READAHEAD && (first >= t->window_end || last < t->window_start) && (first >= t->end || last < t->start))
+	if (t->window == WINDOW_READAHEAD && (first >= t->window_end || last < t->window_start) &&
+	    (first >= t->end || last < t->start))
 		return;
 	c = counters_of(t->slot);
 	if (!c)
@@ -186,7 +200,8 @@ static __always_inline void on_add(struct folio *folio)
 	count_guess(t, c, mapping, to, last);
 }
 
-/* A folio leaves the cache. Reclaim marks its task; truncation, invalidation and drop_caches do not. */
+/* A folio leaves the cache. Reclaim marks its task; truncation, invalidation and drop_caches do
+ * not. */
 static __always_inline void on_delete(struct folio *folio)
 {
 	u64 mapping = folio_mapping(folio), first = folio_index(folio), gone;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Where the kernel is listened to. Each hook has programs of several kinds; user space (`tuner/sensor/attach.rs`) loads the first
-//! that this kernel offers. Program names are HOOK__HOW: user space takes both from there.
+//! Where the kernel is listened to. Each hook has programs of several kinds; user space
+//! (`tuner/sensor/attach.rs`) loads the first that this kernel offers. Program names are HOOK__HOW:
+//! user space takes both from there.
 
 #include "fallback.bpf.h"
 #include "wait.bpf.h"
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license")
+= "GPL";
 
 struct inode___map {
 	struct address_space *i_mapping;
@@ -19,14 +21,16 @@ static __always_inline u64 mapping_of(struct inode *inode)
 }
 
 SEC("tp_btf/page_cache_sync_ra")
-int BPF_PROG(sync_ra__tp_btf, struct inode *inode, unsigned long index, struct file_ra_state *ra, unsigned long req)
+int BPF_PROG(sync_ra__tp_btf, struct inode *inode, unsigned long index, struct file_ra_state *ra,
+	     unsigned long req)
 {
 	on_sync_ra(inode, mapping_of(inode), index, ra, req);
 	return 0;
 }
 
 SEC("tp_btf/page_cache_async_ra")
-int BPF_PROG(async_ra__tp_btf, struct inode *inode, unsigned long index, struct file_ra_state *ra, unsigned long req)
+int BPF_PROG(async_ra__tp_btf, struct inode *inode, unsigned long index, struct file_ra_state *ra,
+	     unsigned long req)
 {
 	on_async_ra(inode, mapping_of(inode), ra);
 	return 0;
@@ -40,7 +44,8 @@ int BPF_PROG(ra_order__tp_btf, struct inode *inode, unsigned long index, struct 
 }
 
 SEC("tp_btf/page_cache_ra_unbounded")
-int BPF_PROG(ra_unbounded__tp_btf, struct inode *inode, unsigned long index, unsigned long nr, unsigned long lookahead)
+int BPF_PROG(ra_unbounded__tp_btf, struct inode *inode, unsigned long index, unsigned long nr,
+	     unsigned long lookahead)
 {
 	on_ra_unbounded(inode, mapping_of(inode), index, nr);
 	return 0;
@@ -69,7 +74,8 @@ int BPF_PROG(fault__tp_btf, struct address_space *mapping, unsigned long index)
 }
 
 SEC("tp_btf/mm_filemap_map_pages")
-int BPF_PROG(map_pages__tp_btf, struct address_space *mapping, unsigned long start, unsigned long end)
+int BPF_PROG(map_pages__tp_btf, struct address_space *mapping, unsigned long start,
+	     unsigned long end)
 {
 	on_mmap(mapping_of(mapping->host), start, end, false);
 	return 0;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! The fate of pages that readahead brought in unasked: a bit a page, from insertion until demanded, evicted or dropped.
+//! The fate of pages that readahead brought in unasked: a bit a page, from insertion until
+//! demanded, evicted or dropped.
 //!
-//! Only chunks in the sample have bits, and each of their pages counts 2^shift. Bits change by plain read-modify-write: kernels
-//! before 5.12 have no atomic fetch, and a race between two CPUs on one 64-page chunk miscounts a page or two among millions.
+//! Only chunks in the sample have bits, and each of their pages counts 2^shift. Bits change by
+//! plain read-modify-write: kernels before 5.12 have no atomic fetch, and a race between two CPUs
+//! on one 64-page chunk miscounts a page or two among millions.
 #ifndef KEEPAHEAD_SPECULATION_H
 #define KEEPAHEAD_SPECULATION_H
 
 #include "maps.bpf.h"
 
-/* Chunks looked at in one call: 8 MiB and an unaligned one. Longer requests come back with later events. */
+/* Chunks looked at in one call: 8 MiB and an unaligned one. Longer requests come back with later
+ * events. */
 #define MAX_CHUNKS 33
 
 static __always_inline u64 bits_between(u64 from, u64 to) /* bits from..=to of a chunk */
@@ -33,7 +36,8 @@ static __always_inline u32 take_chunk(u64 sample, struct ka_chunk_key *key, u64 
 
 	if (!chunk)
 		return 0;
-	if (chunk->sample != sample) { /* made under another rate: its weight is not known any more */
+	if (chunk->sample !=
+	    sample) { /* made under another rate: its weight is not known any more */
 		left = 0;
 	} else {
 		taken = popcount(chunk->bits & bits);
@@ -48,7 +52,7 @@ static __always_inline u32 take_chunk(u64 sample, struct ka_chunk_key *key, u64 
 /* Takes pages first..=last out of speculation; returns their weighted number. */
 static __noinline u64 take_pages(u64 mapping, u64 first, u64 last)
 {
-	struct ka_chunk_key key = { .mapping = mapping };
+	struct ka_chunk_key key = {.mapping = mapping};
 	u64 sample = sample_word, taken = 0, chunk = first >> 6;
 	u32 i;
 
@@ -60,7 +64,8 @@ static __noinline u64 take_pages(u64 mapping, u64 first, u64 last)
 		if (!in_sample(sample, mapping, chunk))
 			continue;
 		key.chunk = chunk;
-		taken += take_chunk(sample, &key, bits_between(from, chunk == last >> 6 ? last & 63 : 63));
+		taken += take_chunk(sample, &key,
+				    bits_between(from, chunk == last >> 6 ? last & 63 : 63));
 	}
 	return taken << shift_of(sample);
 }
@@ -72,7 +77,7 @@ static __always_inline u32 put_chunk(u64 sample, struct ka_chunk_key *key, u64 b
 	if (chunk && chunk->sample == sample) {
 		chunk->bits |= bits;
 	} else {
-		struct ka_chunk fresh = { .bits = bits, .sample = sample };
+		struct ka_chunk fresh = {.bits = bits, .sample = sample};
 
 		if (bpf_map_update_elem(&pending, key, &fresh, BPF_ANY)) {
 			health.pending++;
@@ -87,7 +92,7 @@ static __always_inline u32 put_chunk(u64 sample, struct ka_chunk_key *key, u64 b
 /* Puts pages first..=last into speculation; returns their weighted number. */
 static __noinline u64 put_pages(u64 mapping, u64 first, u64 last)
 {
-	struct ka_chunk_key key = { .mapping = mapping };
+	struct ka_chunk_key key = {.mapping = mapping};
 	u64 sample = sample_word, put = 0, chunk = first >> 6;
 	u32 i;
 
@@ -99,7 +104,8 @@ static __noinline u64 put_pages(u64 mapping, u64 first, u64 last)
 		if (!in_sample(sample, mapping, chunk))
 			continue;
 		key.chunk = chunk;
-		put += put_chunk(sample, &key, bits_between(from, chunk == last >> 6 ? last & 63 : 63));
+		put += put_chunk(sample, &key,
+				 bits_between(from, chunk == last >> 6 ? last & 63 : 63));
 	}
 	return put << shift_of(sample);
 }
@@ -107,7 +113,8 @@ static __noinline u64 put_pages(u64 mapping, u64 first, u64 last)
 static __always_inline u32 folio_order(struct folio *folio)
 {
 	struct folio___before_6_18 *plain = (void *)folio;
-	u64 flags = bpf_core_field_exists(folio->flags.f) ? BPF_CORE_READ(folio, flags.f) : BPF_CORE_READ(plain, flags);
+	u64 flags = bpf_core_field_exists(folio->flags.f) ? BPF_CORE_READ(folio, flags.f)
+							  : BPF_CORE_READ(plain, flags);
 
 	if (!(flags >> bpf_core_enum_value(enum pageflags, PG_head) & 1))
 		return 0;
@@ -131,13 +138,15 @@ static __always_inline u64 folio_index(struct folio *folio)
 {
 	struct page___before_5_17 *page = (void *)folio;
 
-	return bpf_core_field_exists(folio->index) ? BPF_CORE_READ(folio, index) : BPF_CORE_READ(page, index);
+	return bpf_core_field_exists(folio->index) ? BPF_CORE_READ(folio, index)
+						   : BPF_CORE_READ(page, index);
 }
 
-#define XA_LEVELS 6
+#define XA_LEVELS   6
 #define XA_INTERNAL 2
 
-/* The folio at an index of the page cache, by the xarray's layout (unchanged since 4.20): first page and number of pages. */
+/* The folio at an index of the page cache, by the xarray's layout (unchanged since 4.20): first
+ * page and number of pages. */
 static __noinline bool folio_at(u64 mapping, u64 index, u64 *first, u64 *pages)
 {
 	u64 entry = (u64)BPF_CORE_READ((struct address_space *)mapping, i_pages.xa_head);
@@ -152,7 +161,8 @@ static __noinline bool folio_at(u64 mapping, u64 index, u64 *first, u64 *pages)
 			break;
 		at = index >> (BPF_CORE_READ(node, shift) & 63) & 63;
 		bpf_probe_read_kernel(&entry, sizeof(entry), &node->slots[at]);
-		if ((entry & 3) == XA_INTERNAL && entry < 64 << 2) /* a sibling: the folio's entry is at that place */
+		if ((entry & 3) == XA_INTERNAL &&
+		    entry < 64 << 2) /* a sibling: the folio's entry is at that place */
 			bpf_probe_read_kernel(&entry, sizeof(entry), &node->slots[entry >> 2 & 63]);
 	}
 	if (!entry || entry & 3 || !first || !pages) /* absent, or the shadow of an evicted folio */

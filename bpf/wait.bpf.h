@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 //! Stall: time that tasks sleep for demanded pages, and reads that the disks complete.
 //!
-//! `io_schedule()` keeps `in_iowait` set across the sleep. Readers and faults wait for a page in TASK_KILLABLE; fsync, direct I/O, the
-//! journal and buffers wait in plain TASK_UNINTERRUPTIBLE, which therefore counts only while a demand of the task is being submitted.
+//! `io_schedule()` keeps `in_iowait` set across the sleep. Readers and faults wait for a page in
+//! TASK_KILLABLE; fsync, direct I/O, the journal and buffers wait in plain TASK_UNINTERRUPTIBLE,
+//! which therefore counts only while a demand of the task is being submitted.
 #ifndef KEEPAHEAD_WAIT_H
 #define KEEPAHEAD_WAIT_H
 
 #include "readahead.bpf.h"
 
-#define TASK_WAKEKILL 0x100
-/* A sleep belongs to an open demand if it starts within this time of the demand, of the last page added for it or of its last wait:
- * a fault's demand has no end of its own, and an fsync long after it is none of its business. */
+#define TASK_WAKEKILL  0x100
+/* A sleep belongs to an open demand if it starts within this time of the demand, of the last page
+ * added for it or of its last wait: a fault's demand has no end of its own, and an fsync long after
+ * it is none of its business. */
 #define SAME_DEMAND_NS 5000000
 
 static __always_inline u64 task_flags(struct task_struct *task)

@@ -79,8 +79,12 @@ mod real_kernel {
         let off = agent.wait(5, "hands-off", |r| r["record"] == "hands_off");
         admin.wait().unwrap();
         assert_eq!((off["found"].as_u64(), off["writer"]["comm"].as_str()), (Some(64), Some("bash")), "{off}");
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(1));
         assert_eq!(bench.value(), 64);
+        // A restart is no leave to take it back.
+        agent.terminate();
+        let mut agent = bench.agent();
+        agent.wait(5, "hands-off after a restart", |r| r["reason"]["hold"] == "hands_off");
         agent.signal(Signal::SIGUSR1);
         agent.wait(5, "taken back", |r| r["record"] == "taken_back" && r["value"] == 64);
         agent.wait(20, "new trial", |r| r["record"] == "trial_started" && r["from"] == 64);

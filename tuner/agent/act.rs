@@ -25,6 +25,8 @@ pub struct Hands {
     said: Option<String>,
     /// Devices with open files that the bound of files a second left over, and their value.
     behind: BTreeMap<BdiName, Kib>,
+    /// Devices left to somebody else in this boot, and the value they were left at.
+    left: BTreeMap<BdiName, Kib>,
 }
 
 impl Hands {
@@ -34,9 +36,10 @@ impl Hands {
         for notice in notices {
             eprintln!("keepahead: {notice}");
         }
+        let left = journal.left_to_others()?;
         let actuator = open_actuator(&plan.config, roots);
         let on_exit = plan.config.agent.on_exit;
-        let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind: BTreeMap::new() };
+        let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind: BTreeMap::new(), left };
         for restored in hands.restore() {
             eprintln!("keepahead: left behind by an earlier run: {restored}");
         }
@@ -45,6 +48,11 @@ impl Hands {
 
     pub fn appeared(&mut self, device: &Device) {
         self.look_at_files(std::slice::from_ref(&device.bdi));
+    }
+
+    /// Whether an earlier run of this boot left the device to somebody whose value still stands: a restart is no leave to take it back.
+    pub fn is_left_to_others(&self, device: &Device) -> bool {
+        self.left.get(&device.bdi) == Some(&device.original)
     }
 
     /// Learns what the open files carry, so that a later change tells their own advice from an old value.

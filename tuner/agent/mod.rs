@@ -234,15 +234,17 @@ impl Agent {
             if !self.selects(&device) {
                 continue;
             }
+            let mut hands_off = false;
             if let Some(hands) = &mut self.hands {
                 hands.appeared(&device);
+                hands_off = hands.is_left_to_others(&device);
             }
             if let Some(watch) = &mut self.watch
                 && let Err(e) = watch.add(&device.bdi)
             {
                 tracing::warn!("{}: who else writes its knob will not be named: {e}", device.label);
             }
-            self.feed(Input::Appeared { now: at, device })?;
+            self.feed(Input::Appeared { now: at, device, hands_off })?;
         }
         Ok(())
     }

@@ -142,7 +142,7 @@ fn hold(hold: &Hold) -> String {
         Hold::Bounds { wanted, floor, ceiling } => {
             format!("{wanted} is outside {floor} to {ceiling} (or no change after clamping)")
         }
-        Hold::HandsOff => "hands off: somebody else wrote the knob".into(),
+        Hold::HandsOff => "hands off: somebody else wrote the knob; pkill -USR1 -x keepahead takes it back".into(),
         Hold::LeftOver => "running streams still have the windows of a larger value".into(),
     }
 }

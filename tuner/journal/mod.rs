@@ -25,9 +25,12 @@ pub use run_info::RunInfo;
 pub use store::open_read_only;
 pub use tape::Retention;
 
-use keepahead_core::event::{Input, Record};
+use keepahead_core::device::BdiName;
+use keepahead_core::event::{Input, Record, What};
+use keepahead_core::units::Kib;
 use restore_file::Ledger;
 use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tape::Tape;
 
@@ -148,6 +151,27 @@ impl Journal {
     fn replace_restore_file(&self) -> Result<(), JournalError> {
         restore_file::replace(&self.dir, &self.ledger)
             .map_err(|source| JournalError::RestoreFile { path: restore_file::path(&self.dir), source })
+    }
+
+    /// Devices that were left to somebody else in this boot and not taken back since, with the value they were left at.
+    pub fn left_to_others(&self) -> Result<BTreeMap<BdiName, Kib>, JournalError> {
+        let mut left = BTreeMap::new();
+        let mut read = || -> rusqlite::Result<()> {
+            let mut rows = self.conn.prepare(
+                "SELECT r.body FROM record r JOIN run ON run.run = r.run \
+                 WHERE run.boot_id = ?1 AND r.kind IN ('hands_off', 'taken_back') ORDER BY r.run, r.seq",
+            )?;
+            let bodies = rows.query_map([&self.boot_id], |row| row.get::<_, String>(0))?;
+            for record in bodies.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|b| serde_json::from_str::<Record>(b).ok()) {
+                match record.what {
+                    What::HandsOff { found, .. } => _ = left.insert(record.bdi, found),
+                    _ => _ = left.remove(&record.bdi),
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|source| self.read_error(source))?;
+        Ok(left)
     }
 
     fn read_error(&self, source: rusqlite::Error) -> JournalError {

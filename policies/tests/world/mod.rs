@@ -105,7 +105,7 @@ impl World {
             longest_harm: Nanos(0),
         };
         self.devices.insert(device.bdi.clone(), fake);
-        self.feed(Input::Appeared { now: self.now, device });
+        self.feed(Input::Appeared { now: self.now, device, hands_off: false });
     }
 
     pub fn random(&mut self) -> f64 {

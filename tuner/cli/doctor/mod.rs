@@ -9,6 +9,7 @@ mod surroundings;
 use super::Exit;
 use super::output::{self, Format};
 use crate::actuator;
+use crate::sensor;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -111,12 +112,35 @@ pub fn examine(roots: &Roots) -> Report {
 
 pub fn run(format: Format) -> anyhow::Result<Exit> {
     let mut report = examine(&Roots::default());
+    report.checks.extend(probes());
     report.checks.extend(devices());
     match format {
         Format::Text => output::text(&report.text())?,
         Format::Json => report.checks.iter().try_for_each(output::json_line)?,
     }
     Ok(if report.status() == Status::Missing { Exit::Missing } else { Exit::Ok })
+}
+
+/// Loads and attaches every probe for a moment, as `run` would.
+fn probes() -> Vec<Check> {
+    let (sensor, why) = sensor::open(true, &sensor::Places::default());
+    if let Some(why) = why {
+        return vec![Check::missing(
+            "probes",
+            why.to_string(),
+            "until then only `keepahead run --dry-run` works, with coarse figures",
+        )];
+    }
+    let check = |p: &sensor::ProbeStatus| {
+        let name = format!("probe {}", p.hook);
+        let tried: Vec<String> = p.tried.iter().map(|(how, why)| format!("{how}: {why}")).collect();
+        match p.attached {
+            Some(how) => Check::ok(name, format!("{how}: counts {}", p.counts)),
+            None if p.required => Check::missing(name, format!("no trial without it: {}", p.lost), tried.join("; ")),
+            None => Check::degraded(name, p.lost, tried.join("; ")),
+        }
+    };
+    sensor.probes().iter().map(check).collect()
 }
 
 /// Odd inherited values, and who else writes the knob.

@@ -12,8 +12,8 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
-    /// A device is there: at start, or plugged in.
-    Appeared { now: Nanos, device: Device },
+    /// A device is there: at start, or plugged in. `hands_off`: somebody else's value from an earlier run still stands on it.
+    Appeared { now: Nanos, device: Device, hands_off: bool },
     /// A device is gone; nothing can be restored on it.
     Gone { now: Nanos, bdi: BdiName },
     /// Time passed; what every device's sensor and knob say now.

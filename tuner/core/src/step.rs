@@ -90,8 +90,8 @@ impl State {
 pub fn step(state: &mut State, policy: &dyn Policy, input: &Input) -> Output {
     let mut out = Output::default();
     match input {
-        Input::Appeared { now, device } => {
-            let watched = Watched::new(device.clone());
+        Input::Appeared { now, device, hands_off } => {
+            let watched = Watched::new(device.clone(), *hands_off);
             out.records.push(watched.record(*now, What::Appeared { original: device.original }));
             state.devices.insert(device.bdi.clone(), watched);
         }

@@ -25,7 +25,7 @@ const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
 enum Mode {
     Watching,
     Trial(Box<Trial>),
-    /// Somebody else wrote the knob: theirs until keepahead is told to take it back.
+    /// Somebody else wrote the knob: theirs until keepahead is told to take it back (SIGUSR1 to the agent).
     HandsOff,
 }
 
@@ -60,13 +60,13 @@ enum Said {
 }
 
 impl Watched {
-    pub(crate) fn new(device: Device) -> Watched {
+    pub(crate) fn new(device: Device, hands_off: bool) -> Watched {
         Watched {
             expected: device.original,
             or_else: None,
             home: device.original,
             device,
-            mode: Mode::Watching,
+            mode: if hands_off { Mode::HandsOff } else { Mode::Watching },
             slots: Slots::default(),
             pattern: None,
             pattern_next: None,

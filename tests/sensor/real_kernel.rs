@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The eBPF sensor against the running kernel: known workloads on a loop device with ext4, counters compared with what was done.
+#![cfg(feature = "ebpf")]
+
+use keepahead::sensor::{EbpfSensor, FileUse, Places, Sense, SensorError};
+use keepahead_core::device::BdiName;
+use keepahead_core::sample::{Completeness, Counters};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// The page cache is one for all: one test at a time.
+static MACHINE: Mutex<()> = Mutex::new(());
+const MIB: usize = 1 << 20;
+const PAGES_PER_MIB: u64 = 256;
+
+/// A file system on a loop device, undone on drop.
+struct Loop {
+    dir: tempfile::TempDir,
+    device: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+impl Loop {
+    fn new(mkfs: &[&str], size: &str) -> Loop {
+        let turn = MACHINE.lock().unwrap_or_else(|e| e.into_inner());
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let back = dir.path().join("back.img");
+        run("truncate", &["-s", size, back.to_str().unwrap()]);
+        let direct = ["-f", "--show", "--direct-io=on", back.to_str().unwrap()];
+        let device = match Command::new("losetup").args(direct).output() {
+            Ok(out) if out.status.success() => String::from_utf8_lossy(&out.stdout).trim().to_owned(),
+            _ => run("losetup", &["-f", "--show", back.to_str().unwrap()]), // a backing file on tmpfs before 6.6
+        };
+        let bed = Loop { dir, device, _turn: turn };
+        fs::create_dir(bed.mount()).unwrap();
+        if let Some((program, args)) = mkfs.split_first() {
+            run(program, &[args, &[bed.device.as_str()]].concat());
+            run("mount", &[&bed.device, bed.mount().to_str().unwrap()]);
+        }
+        bed.set(128);
+        bed
+    }
+
+    fn mount(&self) -> PathBuf {
+        self.dir.path().join("mount")
+    }
+
+    fn bdi(&self) -> BdiName {
+        let name = self.device.trim_start_matches("/dev/");
+        BdiName(fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap().trim().to_owned())
+    }
+
+    fn set(&self, kib: u32) {
+        fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", self.bdi()), kib.to_string()).unwrap();
+    }
+
+    /// A file of pseudo-random bytes, on the disk and out of the cache.
+    fn file(&self, name: &str, mib: usize) -> PathBuf {
+        let path = self.mount().join(name);
+        let mut file = File::create(&path).unwrap();
+        for i in 0..mib {
+            file.write_all(&vec![i as u8; MIB]).unwrap();
+        }
+        file.sync_all().unwrap();
+        drop_caches();
+        path
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.mount()).output();
+        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+    }
+}
+
+fn drop_caches() {
+    run("sync", &[]);
+    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    DROPS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Our own drops of the page cache.
+static DROPS: AtomicU64 = AtomicU64::new(0);
+
+/// Drops of the page cache by anybody else since boot.
+fn foreign_drops() -> u64 {
+    let vmstat = fs::read_to_string("/proc/vmstat").unwrap();
+    let all = vmstat.lines().find_map(|l| l.strip_prefix("drop_pagecache ")).map_or(0, |v| v.parse().unwrap());
+    all - DROPS.load(Ordering::Relaxed).min(all)
+}
+
+/// The sensor at a held sampling rate, or `None` with the reason printed.
+fn sensor(shift: u8) -> Option<EbpfSensor> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return None;
+    }
+    match EbpfSensor::open(&Places::default()) {
+        Ok(mut sensor) => {
+            sensor.force_shift(shift).unwrap();
+            Some(sensor)
+        }
+        Err(why) => {
+            println!("skipped: {why}");
+            None
+        }
+    }
+}
+
+fn read(sensor: &mut EbpfSensor, bdi: &BdiName) -> Counters {
+    sensor.read().unwrap().remove(bdi).map(|s| s.counters).unwrap_or_default()
+}
+
+/// What `work` adds to the counters of `bdi`.
+fn counted(sensor: &mut EbpfSensor, bdi: &BdiName, work: impl FnOnce()) -> Counters {
+    let drops = foreign_drops();
+    let before = read(sensor, bdi);
+    work();
+    let after = read(sensor, bdi).since(&before);
+    assert_eq!(foreign_drops(), drops, "somebody else dropped the page cache meanwhile: this test needs the machine to itself");
+    println!("{:?}", nonzero(&after));
+    after
+}
+
+fn nonzero(c: &Counters) -> Vec<(&'static str, u64)> {
+    keepahead_core::sample::SCALARS.iter().copied().zip(c.words()).filter(|(_, v)| *v != 0).collect()
+}
+
+fn read_through(path: &Path, request: usize) {
+    let mut file = File::open(path).unwrap();
+    let mut buffer = vec![0; request];
+    while file.read(&mut buffer).unwrap() > 0 {}
+}
+
+fn near(value: u64, wanted: u64, percent: u64) -> bool {
+    value.abs_diff(wanted) * 100 <= wanted * percent
+}
+
+/// Read-only shared mapping of a whole file.
+struct Mapping(*mut libc::c_void, usize);
+
+impl Mapping {
+    fn new(file: &File) -> Mapping {
+        let len = file.metadata().unwrap().len() as usize;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; the result is checked.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        Mapping(at, len)
+    }
+
+    fn touch(&self, page: usize) {
+        assert!(page * 4096 < self.1);
+        // SAFETY: within the mapping, which lives as long as self; volatile, so that the load really happens.
+        unsafe { std::ptr::read_volatile(self.0.cast::<u8>().add(page * 4096)) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: address and length are those that mmap gave.
+        unsafe { libc::munmap(self.0, self.1) };
+    }
+}
+
+/// A fixed sequence of page numbers below `pages` (an LCG: the same in every run).
+fn places(pages: u64, count: usize) -> Vec<u64> {
+    let mut x = 88_172_645_463_325_252u64;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x % pages
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+const EXT4: &[&str] = &["mkfs.ext4", "-q", "-F"];
+
+#[test]
+fn sequential_read_cold_then_cached() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "200M");
+    let path = bed.file("data", 64);
+    let pages = 64 * PAGES_PER_MIB;
+    let cold = counted(&mut sensor, &bed.bdi(), || read_through(&path, 4096));
+    assert_eq!(cold.read_pages, pages);
+    assert_eq!(cold.read_requests, pages);
+    assert!(near(cold.read_miss + cold.spec_used, pages, 1), "{} + {}", cold.read_miss, cold.spec_used);
+    assert!(cold.hit_ratio().unwrap() > 0.5);
+    assert!(cold.seq_pages * 100 >= pages * 99);
+    assert!(cold.dev_read_bytes >= 64 * MIB as u64);
+    assert!(cold.stall_ns() > 0);
+    let cached = counted(&mut sensor, &bed.bdi(), || read_through(&path, 4096));
+    assert_eq!((cached.read_pages, cached.read_miss, cached.read_late, cached.spec_added), (pages, 0, 0, 0));
+    assert_eq!(cached.hit_ratio(), Some(1.0));
+}
+
+#[test]
+fn large_requests_are_counted_once() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "100M");
+    let path = bed.file("data", 32);
+    let c = counted(&mut sensor, &bed.bdi(), || read_through(&path, MIB));
+    assert_eq!((c.read_requests, c.read_pages), (32, 32 * PAGES_PER_MIB));
+    assert!(near(c.read_miss + c.spec_used, 32 * PAGES_PER_MIB, 2), "{} + {}", c.read_miss, c.spec_used);
+}
+
+#[test]
+fn a_request_beyond_the_end_is_clipped() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "100M");
+    let path = bed.file("data", 1);
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let mut buffer = vec![0; 8 * MIB];
+        let file = File::open(&path).unwrap();
+        assert_eq!(file.read_at(&mut buffer, 512 * 1024).unwrap(), 512 * 1024);
+    });
+    assert_eq!(c.read_pages, 128);
+}
+
+#[test]
+fn random_mmap_with_a_large_window_wastes() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    bed.set(2048);
+    let path = bed.file("data", 400);
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let file = File::open(&path).unwrap();
+        let map = Mapping::new(&file);
+        for page in places(400 * PAGES_PER_MIB, 40) {
+            map.touch(page as usize);
+        }
+    });
+    assert!((36..=44).contains(&c.faults), "{}", c.faults);
+    assert!((36..=60).contains(&c.mmap_pages), "{}", c.mmap_pages);
+    assert!(c.mmap_miss >= 20);
+    assert!(c.spec_added > 100 * c.mmap_miss, "{}", c.spec_added);
+    assert!(c.spec_used * 20 < c.spec_added);
+    assert!(c.mmap_stall_ns > 0);
+    assert!(c.windows >= 20 && c.window_pages / c.windows > 256);
+}
+
+#[test]
+fn sequential_mmap_demand_is_seen_within_a_tenth() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "200M");
+    let path = bed.file("data", 64);
+    let pages = 64 * PAGES_PER_MIB;
+    for state in ["cold", "cached"] {
+        let c = counted(&mut sensor, &bed.bdi(), || {
+            let file = File::open(&path).unwrap();
+            let map = Mapping::new(&file);
+            (0..pages as usize).for_each(|page| map.touch(page));
+        });
+        assert!(near(c.mmap_pages, pages, 10), "{state}: {}", c.mmap_pages);
+        if state == "cold" {
+            assert!(near(c.spec_used + c.mmap_miss, pages, 10), "{} + {}", c.spec_used, c.mmap_miss);
+        }
+    }
+}
+
+#[test]
+fn dropped_pages_are_not_waste() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "200M");
+    bed.set(2048);
+    let path = bed.file("data", 64);
+    let other = bed.file("other", 64);
+    let touch = |path: &Path| {
+        let file = File::open(path).unwrap();
+        Mapping::new(&file).touch(8000);
+    };
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        touch(&path);
+        drop_caches();
+        touch(&other);
+        File::options().write(true).open(&other).unwrap().set_len(0).unwrap();
+    });
+    assert!(c.spec_added > 500);
+    assert!(near(c.spec_dropped, c.spec_added, 3), "{} of {}", c.spec_dropped, c.spec_added);
+    assert_eq!(c.spec_evicted, 0);
+}
+
+/// A memory cgroup of one's own, v1 or v2; removed on drop.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new(limit: &str) -> Option<MemoryGroup> {
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let (root, knob) =
+            if v1.exists() { (v1, "memory.limit_in_bytes") } else { (Path::new("/sys/fs/cgroup"), "memory.max") };
+        let dir = root.join(format!("keepahead-sensor-{}", std::process::id()));
+        fs::create_dir(&dir).ok()?;
+        let group = MemoryGroup(dir);
+        fs::write(group.0.join(knob), limit).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn pages_reclaimed_unused_are_waste() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    bed.set(2048);
+    let path = bed.file("data", 400);
+    let Some(group) = MemoryGroup::new("64M") else { return println!("skipped: no memory cgroup to be made") };
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let script = "import mmap,sys,random\nf=open(sys.argv[1],'rb')\nm=mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ)\n\
+            random.seed(1)\nfor i in range(300): m[random.randrange(100*1024)*4096]\n";
+        let enter = format!("echo $$ > {}/cgroup.procs; exec python3 -c \"$0\" \"$1\"", group.0.display());
+        run("sh", &["-c", &enter, script, path.to_str().unwrap()]);
+    });
+    assert!(c.spec_evicted > 10_000, "{}", c.spec_evicted);
+    assert!(c.accuracy().unwrap() < 0.2, "{:?}", c.accuracy());
+    assert!(c.spec_dropped * 10 < c.spec_evicted);
+}
+
+#[test]
+fn a_raw_block_device_counts_for_its_disk() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(&[], "32M");
+    drop_caches();
+    let c = counted(&mut sensor, &bed.bdi(), || read_through(Path::new(&bed.device), 65536));
+    assert_eq!(c.read_pages, 32 * PAGES_PER_MIB);
+    assert!(c.dev_read_bytes >= 32 * MIB as u64);
+}
+
+#[test]
+fn btrfs_counts_for_its_own_bdi() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let known = fs::read_to_string("/proc/filesystems").unwrap().contains("btrfs");
+    if !known || Command::new("mkfs.btrfs").arg("--version").output().is_err() {
+        return println!("skipped: no btrfs here");
+    }
+    let bed = Loop::new(&["mkfs.btrfs", "-q", "-f"], "300M");
+    let path = bed.file("data", 16);
+    let before = sensor.read().unwrap();
+    read_through(&path, 65536);
+    let after = sensor.read().unwrap();
+    let (name, sample) = after.iter().find(|(name, _)| name.0.starts_with("btrfs-")).expect("a btrfs bdi");
+    let c = before.get(name).map_or(sample.counters, |b| sample.counters.since(&b.counters));
+    println!("{:?}", nonzero(&c));
+    assert!(c.read_pages >= 16 * PAGES_PER_MIB, "{name}: {}", c.read_pages);
+}
+
+#[test]
+fn windows_of_files_opened_before_a_change_are_stale() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "200M");
+    let path = bed.file("data", 32);
+    let mut file = File::open(&path).unwrap();
+    bed.set(512);
+    let mut buffer = vec![0; 65536];
+    let mut pass = |file: &mut File| {
+        file.seek(SeekFrom::Start(0)).unwrap();
+        while file.read(&mut buffer).unwrap() > 0 {}
+    };
+    let c = counted(&mut sensor, &bed.bdi(), || pass(&mut file));
+    assert_eq!(c.stale_windows, c.windows);
+    drop_caches();
+    let c = counted(&mut sensor, &bed.bdi(), || pass(&mut File::open(&path).unwrap()));
+    assert!(c.windows > 10 && c.stale_windows == 0, "{} of {}", c.stale_windows, c.windows);
+}
+
+#[test]
+fn sampled_counts_estimate_the_exact_ones() {
+    let Some(mut exact) = sensor(0) else { return };
+    let Some(mut sampled) = sensor(3) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    let path = bed.file("data", 400);
+    let bdi = bed.bdi();
+    let before = (read(&mut exact, &bdi), read(&mut sampled, &bdi));
+    let file = File::open(&path).unwrap();
+    let mut buffer = vec![0; 4096];
+    for start in places(400 * PAGES_PER_MIB - 16, 6000) {
+        for page in start..start + 8 {
+            file.read_exact_at(&mut buffer, page * 4096).unwrap();
+        }
+    }
+    let exact = read(&mut exact, &bdi).since(&before.0);
+    let sampled = read(&mut sampled, &bdi).since(&before.1);
+    println!("exact {:?}\nsampled {:?}", nonzero(&exact), nonzero(&sampled));
+    // 1600 chunks at one in eight: the estimate's standard deviation is about 7 %.
+    for (name, e, s) in [
+        ("read_pages", exact.read_pages, sampled.read_pages),
+        ("read_requests", exact.read_requests, sampled.read_requests),
+        ("seq_pages", exact.seq_pages, sampled.seq_pages),
+        ("spec_added", exact.spec_added, sampled.spec_added),
+        ("spec_used", exact.spec_used, sampled.spec_used),
+    ] {
+        assert!(near(s, e, 25), "{name}: {s} sampled, {e} exact");
+    }
+    assert_eq!(exact.read_pages, 48_000);
+}
+
+#[test]
+fn random_pread_is_all_miss_and_no_guess() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    let path = bed.file("data", 400);
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let file = File::open(&path).unwrap();
+        let mut buffer = [0; 4096];
+        for page in places(400 * PAGES_PER_MIB, 1000) {
+            file.read_exact_at(&mut buffer, page * 4096).unwrap();
+        }
+    });
+    assert_eq!(c.read_pages, 1000);
+    assert!(c.read_miss > 950, "{}", c.read_miss);
+    assert!(c.spec_added < 100, "{}", c.spec_added);
+    assert!(c.jump_hist.iter().sum::<u64>() > 950);
+}
+
+#[test]
+fn the_heaviest_file_is_named_with_its_user() {
+    if sensor(0).is_none() {
+        return;
+    }
+    // The sensor comes second: the loop device, and so its bdi, is the one that other tests used.
+    let bed = Loop::new(EXT4, "200M");
+    let Some(mut sensor) = sensor(0) else { return };
+    let (small, large) = (bed.file("small", 4), bed.file("large", 32));
+    read_through(&small, 65536);
+    read_through(&large, 65536);
+    let files: Vec<FileUse> = sensor.files(&bed.bdi(), 1).unwrap();
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].ino, fs::metadata(&large).unwrap().ino());
+    assert_eq!(files[0].pid, std::process::id());
+    assert_eq!(files[0].read_pages, 32 * PAGES_PER_MIB);
+}
+
+#[test]
+fn advice_is_not_speculation_of_the_knob() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "100M");
+    let path = bed.file("data", 8);
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let file = File::open(&path).unwrap();
+        // SAFETY: fadvise takes no memory of ours; the descriptor is open.
+        assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 1 << 20, libc::POSIX_FADV_WILLNEED) }, 0);
+    });
+    assert_eq!((c.windows, c.spec_added, c.read_miss), (0, 0, 0));
+}
+
+#[test]
+fn every_probe_attaches_where_the_kernel_is_new_enough() {
+    let Some(mut sensor) = sensor(0) else { return };
+    for probe in sensor.probes() {
+        println!("{}: {:?} {:?}", probe.hook, probe.attached, probe.tried);
+    }
+    let full = sensor.read().unwrap().into_values().all(|s| s.completeness == Completeness::Full);
+    assert_eq!(full, sensor.probes().iter().all(|p| !p.required || p.attached.is_some()));
+    assert_eq!(sensor.overflow(), Default::default());
+}
+
+#[test]
+fn missing_btf_is_named_and_the_coarse_sensor_takes_over() {
+    let places = Places { btf: "/nowhere/vmlinux".into(), ..Places::default() };
+    let why = EbpfSensor::open(&places).err().expect("no BTF there");
+    assert!(matches!(why, SensorError::NoBtf { .. }));
+    assert!(why.to_string().contains("/nowhere/vmlinux is absent"), "{why}");
+    let (sensor, why) = keepahead::sensor::open(true, &places);
+    assert!(why.is_some() && sensor.missing().is_some());
+}
