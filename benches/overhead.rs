@@ -6,29 +6,23 @@
 use keepahead::sensor::{Baseline, EbpfSensor, Places, ProgramCost, Sense};
 use keepahead_testbed::workload::Running;
 use keepahead_testbed::{Fs, Testbed, drop_caches};
+use libbpf_rs::libbpf_sys::{BPF_STATS_RUN_TIME, bpf_enable_stats};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-/// The kernel measures its programs while this lives.
-struct Stats(String);
-
-impl Stats {
-    fn on() -> anyhow::Result<Stats> {
-        let before = std::fs::read_to_string(STATS)?;
-        std::fs::write(STATS, "1")?;
-        Ok(Stats(before))
-    }
-}
-
-impl Drop for Stats {
-    fn drop(&mut self) {
-        let _ = std::fs::write(STATS, self.0.trim());
+/// The kernel measures programs while this descriptor is open: unlike the sysctl, that also ends when the bench is killed.
+fn measured_by_the_kernel() -> anyhow::Result<OwnedFd> {
+    // SAFETY: one bpf(2) call without pointers; on success the descriptor is new and nobody else's.
+    unsafe {
+        let fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
+        anyhow::ensure!(fd >= 0, "BPF_ENABLE_STATS (Linux 5.8 and later): {}", std::io::Error::from_raw_os_error(-fd));
+        Ok(OwnedFd::from_raw_fd(fd))
     }
 }
 
@@ -87,7 +81,7 @@ fn programs(path: &Path) -> anyhow::Result<Vec<Value>> {
     let file = File::open(path)?;
     let mut sensor = EbpfSensor::open(&Places::default())?;
     let empty = Baseline::attach()?;
-    let _stats = Stats::on()?;
+    let _stats = measured_by_the_kernel()?;
     // The sampling rate finds its place first, as it does in a running agent.
     cached_reads(&file, 2.0, || _ = sensor.read())?;
     let (mut hit, mut add, mut delete, mut fault) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -173,6 +167,9 @@ fn agent() -> anyhow::Result<Vec<Value>> {
     for bed in &beds {
         command.args(["--device", &bed.name]);
     }
+    // An agent that outlived a killed bench would go on, and refuse the next one.
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+    unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(Into::into)) };
     let agent = Agent(command.spawn()?);
     let pid = agent.0.id();
     // Loading the programs is not what running costs.

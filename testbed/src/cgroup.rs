@@ -2,7 +2,10 @@
 //! Limits for the workload alone, by cgroup v1 (`blkio`, `memory`) or v2 (`io.max`, `memory.max`), whichever the machine has.
 
 use anyhow::Context;
+use std::ffi::{CStr, CString};
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,10 +13,10 @@ use std::process::Command;
 const V1: [&str; 2] = ["/sys/fs/cgroup/blkio", "/sys/fs/cgroup/memory"];
 const V2: &str = "/sys/fs/cgroup";
 
-/// A group of the workload, removed by [`Cgroup::remove`].
+/// A group of the workload: made by [`Cgroup::create`], removed by [`Cgroup::remove`].
 pub struct Cgroup {
     /// One directory (v2) or two (v1: blkio, memory).
-    dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
 }
 
 pub fn unavailable() -> Option<String> {
@@ -37,16 +40,15 @@ impl Cgroup {
         Cgroup { dirs }
     }
 
-    pub fn new(name: &str) -> anyhow::Result<Cgroup> {
-        let group = Cgroup::named(name);
+    pub fn create(&self) -> anyhow::Result<()> {
         if !is_v1() {
             let control = Path::new(V2).join("cgroup.subtree_control");
             fs::write(&control, "+io +memory").with_context(|| format!("{}", control.display()))?;
         }
-        for dir in &group.dirs {
+        for dir in &self.dirs {
             fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
         }
-        Ok(group)
+        Ok(())
     }
 
     pub fn limit(&self, device: &str, iops: u64, bytes_per_s: u64, memory_mib: u64) -> anyhow::Result<()> {
@@ -70,9 +72,9 @@ impl Cgroup {
     /// The command, to run inside.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        let files: Vec<PathBuf> = self.dirs.iter().map(|d| d.join("cgroup.procs")).collect();
-        let enter = move || files.iter().try_for_each(|file| fs::write(file, std::process::id().to_string()));
-        // SAFETY: between fork and exec only files are opened and written; the testbed's programs have one thread at that point.
+        let files: Vec<CString> = self.dirs.iter().filter_map(|d| path(&d.join("cgroup.procs"))).collect();
+        let enter = move || files.iter().try_for_each(|file| enter(file));
+        // SAFETY: between fork and exec only `enter` runs: three system calls, no allocation, since other threads may hold its lock.
         unsafe { command.pre_exec(enter) };
         command
     }
@@ -99,4 +101,18 @@ impl Cgroup {
             }
         }
     }
+}
+
+fn path(file: &Path) -> Option<CString> {
+    CString::new(file.as_os_str().as_bytes()).ok()
+}
+
+/// Moves the calling process into a group: 0 stands for the writer.
+fn enter(procs: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends in a zero byte and outlives the call; the descriptor is this function's own.
+    let written = unsafe {
+        let fd = libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd < 0 { -1 } else { libc::write(fd, c"0".as_ptr().cast(), 1) }
+    };
+    if written == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

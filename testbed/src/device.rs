@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The device: a backing file, a loop device over it, a file system, a mount.
 
+use crate::reaper::Reaper;
 use crate::{Cgroup, PREFIX, run};
 use anyhow::{Context, ensure};
 use std::fs;
@@ -26,6 +27,7 @@ pub struct Testbed {
     pub number: String,
     pub cgroup: Cgroup,
     original: u32,
+    reaper: Option<Reaper>,
 }
 
 impl Testbed {
@@ -37,8 +39,12 @@ impl Testbed {
         let id = format!("{PREFIX}{}-{n}", std::process::id());
         let dir = base().join(&id);
         fs::create_dir_all(dir.join("mnt")).with_context(|| format!("{}", dir.display()))?;
-        let cgroup = Cgroup::new(&id)?;
-        let mut testbed = Testbed { dir, name: String::new(), number: String::new(), cgroup, original: 0 };
+        // As the kernel will name the backing file.
+        let dir = dir.canonicalize()?;
+        let cgroup = Cgroup::named(&id);
+        let mut testbed = Testbed { dir, name: String::new(), number: String::new(), cgroup, original: 0, reaper: None };
+        // From here on dropping it removes what there is of it.
+        testbed.cgroup.create()?;
         testbed.attach(mib, fs)?;
         Ok(testbed)
     }
@@ -54,6 +60,7 @@ impl Testbed {
         self.name = path.trim_start_matches("/dev/").to_owned();
         self.number = fs::read_to_string(format!("/sys/block/{}/dev", self.name))?.trim().to_owned();
         self.original = self.read_ahead()?;
+        self.reaper = Some(Reaper::start(&self.dir, &self.name, self.original, &self.cgroup.dirs).context("/bin/sh")?);
         match fs {
             Fs::Ext4 => {
                 run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&path))?
@@ -120,6 +127,8 @@ impl Drop for Testbed {
         }
         take_down(&self.dir, &self.name);
         self.cgroup.remove();
+        // Last, so that a signal in the middle of this is still answered.
+        self.reaper = None;
     }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A realistic slow device on any machine: a loop device with direct I/O behind a cloud volume's throttle, and a memory limit for the
-//! workload alone. What it sets up it removes: when dropped, on panic, and what a killed run left at the next start.
+//! workload alone. What it sets up it removes: when dropped, on panic, after any signal, and at the next start what is still left.
 
 mod cgroup;
 mod device;
+mod reaper;
 pub mod workload;
 
 pub use cgroup::Cgroup;

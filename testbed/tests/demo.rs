@@ -5,7 +5,7 @@ use keepahead_testbed::{PREFIX, program, run, unavailable};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `false`, and said so, where the demo itself would only say what is missing.
 fn can_run() -> bool {
@@ -38,22 +38,30 @@ fn refused(status: ExitStatus, text: &str) -> bool {
 }
 
 fn nothing_is_left(pid: u32) {
+    assert_eq!(left_of(pid), None);
+}
+
+/// The first thing of a run that is still there.
+fn left_of(pid: u32) -> Option<String> {
     let name = format!("{PREFIX}{pid}-");
     let loops = run(Command::new("losetup").args(["-l", "-n", "-O", "BACK-FILE"])).unwrap();
-    assert!(!loops.contains(&name), "{loops}");
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains(&name), "{mounts}");
+    if let Some(line) = loops.lines().chain(mounts.lines()).find(|line| line.contains(&name)) {
+        return Some(line.to_owned());
+    }
     let base = std::env::var("KEEPAHEAD_TESTBED_DIR").unwrap_or("/var/tmp".into());
     for dir in [&base, "/sys/fs/cgroup", "/sys/fs/cgroup/blkio", "/sys/fs/cgroup/memory"] {
         let Ok(entries) = std::fs::read_dir(dir) else { continue };
-        let left = entries.flatten().find(|e| e.file_name().to_string_lossy().starts_with(&name));
-        assert!(left.is_none(), "{left:?}");
+        if let Some(left) = entries.flatten().find(|e| e.file_name().to_string_lossy().starts_with(&name)) {
+            return Some(format!("{:?}", left.path()));
+        }
     }
     // The agent and the workload have the testbed's directory among their arguments.
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {
         let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        assert!(!String::from_utf8_lossy(&arguments).contains(&name), "{:?} still runs", process.path());
-    }
+        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+        arguments.contains(&name).then(|| format!("{:?} still runs: {arguments}", process.path()))
+    })
 }
 
 #[test]
@@ -98,4 +106,31 @@ fn real_kernel_demo_interrupted_while_the_agent_runs_leaves_nothing() {
     assert_eq!(status.code(), Some(130), "{text}");
     assert!(text.contains("interrupted:"), "{text}");
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn real_kernel_demo_killed_while_the_agent_runs_leaves_nothing() {
+    if !can_run() {
+        return;
+    }
+    let mut child = start();
+    let pid = child.id();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while out.read_line(&mut text).unwrap() > 0 && !text.contains("watching;") {}
+    std::thread::sleep(Duration::from_millis(1200));
+    let watched = text.contains("watching;");
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    if !watched {
+        // Refused and over before the kill.
+        println!("skipped: the demo did not run: {text}");
+        assert!(status.code().is_some(), "{text}");
+        return;
+    }
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end && left_of(pid).is_some() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    nothing_is_left(pid);
 }

@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -23,7 +24,15 @@ impl Agent {
         for device in devices {
             command.args(["--device", device]);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        // The defaults are measured, not the configuration of the machine that this runs on.
+        std::fs::create_dir_all(state_dir).with_context(|| format!("{}", state_dir.display()))?;
+        let defaults = state_dir.join("defaults.toml");
+        std::fs::write(&defaults, "").with_context(|| format!("{}", defaults.display()))?;
+        command.arg("--config").arg(&defaults).env("KEEPAHEAD_LOG", "error");
+        // An agent that outlived a killed bench would tune on and refuse the next one.
+        // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
+        unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(Into::into)) };
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let out = BufReader::new(child.stdout.take().context("no standard output")?);
         let start = Instant::now();
         let reader = std::thread::spawn(move || {

@@ -86,73 +86,102 @@ pub fn run(seed: u64, quick: bool) -> anyhow::Result<()> {
 
 fn measure(testbed: &Testbed, path: &Path, row: &Row, seed: u64, quick: bool) -> anyhow::Result<Value> {
     testbed.limit(row.iops, row.bytes_per_s, 512)?;
-    let idle = matches!(row.load, Load::Own(Kind::Idle));
-    let values = if quick { QUICK } else { SWEEP };
-    let passes = if quick { 1 } else { 2 };
-    let mut sweep: Vec<(u32, Vec<f64>)> = values.iter().map(|v| (*v, Vec::new())).collect();
-    if !idle {
-        for pass in 0..passes {
-            for (kib, scores) in &mut sweep {
-                scores.push(score(&statically(testbed, path, row, *kib, if quick { 6.0 } else { 8.0 }, seed + pass)?, 2.0));
-            }
+    if matches!(row.load, Load::Own(Kind::Idle)) {
+        let (_, mut result) = with_keepahead(testbed, path, row, seed)?;
+        result["why"] = json!("an idle device has no throughput: the number of changes is the result");
+        for key in ["default", "best_static", "best_static_kib", "keepahead", "ratio_to_default", "ratio_to_best"] {
+            result[key] = Value::Null;
         }
-    }
-    let median = |scores: &[f64]| {
-        let mut sorted = scores.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
-    };
-    let best_kib = sweep.iter().max_by(|a, b| median(&a.1).total_cmp(&median(&b.1))).map_or(row.start_kib, |b| b.0);
-
-    testbed.set_read_ahead(row.start_kib)?;
-    testbed.drop_caches()?;
-    let state = testbed.mount().parent().map(|dir| dir.join("state")).unwrap_or_default();
-    let agent = Agent::start(&[&testbed.name], &state)?;
-    let rates = row.load.run(testbed, path, RUN_S, seed + 10)?;
-    let records = agent.stop()?;
-    let restored = testbed.read_ahead()? == row.start_kib;
-    let ended = |outcome: &str| {
-        records
-            .iter()
-            .filter(|(_, r)| r["record"] == "trial_ended" && r["verdict"]["outcome"] == outcome)
-            .map(|(at, _)| *at)
-            .collect::<Vec<_>>()
-    };
-    let (kept, rejected) = (ended("kept"), ended("reverted").len() + ended("aborted").len());
-    let mut result = json!({ "changes_kept": kept.len(), "changes_reverted": rejected, "changes_void": ended("void").len(),
-        "settle_s": kept.last(), "restored": restored,
-        "final_kib": records.iter().rev().find_map(|(_, r)| r["verdict"]["outcome"].eq("kept").then(|| r["to"].clone())).unwrap_or(json!(row.start_kib)) });
-    if idle {
-        result["why"] = json!("an idle device: the number of changes is the result");
         return Ok(result);
     }
-    // The same late stretch of a run at the default and at the best static value: what the cache holds by then counts too.
-    let late = |kib| anyhow::Ok(mean(&statically(testbed, path, row, kib, 24.0, seed + 10)?, 12.0, RUN_S));
-    let default = late(row.start_kib)?;
-    let best = if best_kib == row.start_kib { default } else { late(best_kib)? };
-    let ours = mean(&rates, SETTLED_S, RUN_S);
-    let of_sweep: serde_json::Map<String, Value> = sweep.iter().map(|(kib, scores)| (kib.to_string(), json!(scores))).collect();
+    let (best_kib, scores) = sweep(testbed, path, row, seed, quick)?;
+    // By then the cache is full, so that a longer run gives no more; but reads of single pages fill it only as fast as they ask.
+    let (seconds, from) = match row.load {
+        Load::Own(Kind::RandPread) => (RUN_S, SETTLED_S),
+        _ => (20.0, 12.0),
+    };
+    let late = |kib| anyhow::Ok(mean(&statically(testbed, path, row, kib, seconds, seed + 10)?, from, RUN_S));
+    let (mut default, mut best) = (vec![late(row.start_kib)?], vec![late(best_kib)?]);
+    let (ours, mut result) = with_keepahead(testbed, path, row, seed + 10)?;
+    if !quick {
+        default.push(late(row.start_kib)?);
+        best.push(late(best_kib)?);
+    }
+    let (default, best) = (spread(&mut default), spread(&mut best));
     for (key, value) in [
-        ("default", default),
-        ("best_static", best),
+        ("default", default[1]),
+        ("default_min", default[0]),
+        ("default_max", default[2]),
+        ("best_static", best[1]),
+        ("best_static_min", best[0]),
+        ("best_static_max", best[2]),
         ("keepahead", ours),
-        ("ratio_to_default", ours / default),
-        ("ratio_to_best", ours / best),
+        ("ratio_to_default", ours / default[1]),
+        ("ratio_to_best", ours / best[1]),
     ] {
         result[key] = json!(value);
     }
     result["best_static_kib"] = json!(best_kib);
-    result["sweep"] = Value::Object(of_sweep);
+    result["sweep"] = Value::Object(scores);
     Ok(result)
+}
+
+/// The best static value, and every score by value. All values once; then again, in the same order, those that came near the best.
+fn sweep(
+    testbed: &Testbed,
+    path: &Path,
+    row: &Row,
+    seed: u64,
+    quick: bool,
+) -> anyhow::Result<(u32, serde_json::Map<String, Value>)> {
+    let mut sweep: Vec<(u32, Vec<f64>)> = if quick { QUICK } else { SWEEP }.iter().map(|v| (*v, Vec::new())).collect();
+    let mut enough = 0.0;
+    for pass in 0..if quick { 1 } else { 2 } {
+        for (kib, scores) in sweep.iter_mut().filter(|(_, s)| s.is_empty() || s[0] >= enough) {
+            scores.push(mean(&statically(testbed, path, row, *kib, 6.0, seed + pass)?, 2.0, RUN_S));
+        }
+        enough = 0.8 * sweep.iter().map(|(_, s)| s[0]).fold(0.0, f64::max);
+    }
+    let scores = sweep.iter().map(|(kib, s)| (kib.to_string(), json!(s))).collect();
+    let best = sweep.iter_mut().map(|(kib, s)| (*kib, spread(s)[1])).max_by(|a, b| a.1.total_cmp(&b.1));
+    Ok((best.map_or(row.start_kib, |b| b.0), scores))
+}
+
+/// Minimum, median, maximum.
+fn spread(values: &mut [f64]) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    [values[0], (values[(n - 1) / 2] + values[n / 2]) / 2.0, values[n - 1]]
+}
+
+/// Throughput once keepahead must have settled, and what it did.
+fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, seed: u64) -> anyhow::Result<(f64, Value)> {
+    testbed.set_read_ahead(row.start_kib)?;
+    testbed.drop_caches()?;
+    let state = testbed.mount().with_file_name("state");
+    let agent = Agent::start(&[&testbed.name], &state)?;
+    let rates = row.load.run(testbed, path, RUN_S, seed)?;
+    let records = agent.stop()?;
+    let restored = testbed.read_ahead()? == row.start_kib;
+    let ended: Vec<(f64, &Value)> =
+        records.iter().filter(|(_, r)| r["record"] == "trial_ended").map(|(at, r)| (*at, r)).collect();
+    let count = |outcomes: &[&str]| {
+        ended.iter().filter(|(_, r)| r["verdict"]["outcome"].as_str().is_some_and(|o| outcomes.contains(&o))).count()
+    };
+    let last_kept = ended.iter().rev().find(|(_, r)| r["verdict"]["outcome"] == "kept");
+    let result = json!({
+        "changes_kept": count(&["kept"]),
+        "changes_reverted": count(&["reverted", "aborted"]),
+        "changes_void": count(&["void"]),
+        "settle_s": last_kept.map(|(at, _)| at),
+        "final_kib": last_kept.map_or(json!(row.start_kib), |(_, r)| r["to"].clone()),
+        "restored": restored,
+    });
+    Ok((mean(&rates, SETTLED_S, RUN_S), result))
 }
 
 fn statically(testbed: &Testbed, path: &Path, row: &Row, kib: u32, seconds: f64, seed: u64) -> anyhow::Result<Vec<Rate>> {
     testbed.set_read_ahead(kib)?;
     testbed.drop_caches()?;
     row.load.run(testbed, path, seconds, seed)
-}
-
-/// Throughput after a warm-up.
-fn score(rates: &[Rate], warm_up: f64) -> f64 {
-    mean(rates, warm_up, f64::INFINITY)
 }
