@@ -15,7 +15,7 @@ use crate::cli::output;
 use crate::cli::{Exit, Format, Refused};
 use crate::config::Config;
 use crate::journal::{AgentLock, Journal};
-use crate::sensor::{self, Sense};
+use crate::sensor::{self, FileUse, Overflow, Sense};
 use act::Hands;
 pub use act::{LiveKnobs, open_actuator, run_info};
 use anyhow::Context;
@@ -32,6 +32,9 @@ use std::time::{Duration, SystemTime};
 
 /// Where the machine-wide lock is: one agent a machine, whatever its state directory.
 pub const LOCK: &str = "/run/keepahead.lock";
+
+/// Files shown beside a proposal.
+const FILES_SHOWN: usize = 3;
 
 /// What `keepahead run` was asked to do.
 pub struct Plan {
@@ -61,6 +64,7 @@ struct Agent {
     last_machine: Machine,
     /// Journal and actuator; `None` in a dry run, which writes nothing anywhere.
     hands: Option<Hands>,
+    overflow: Overflow,
     /// When every device was last read, and not only those on trial.
     last_full: Nanos,
 }
@@ -123,6 +127,7 @@ impl Agent {
             last_seen: BTreeMap::new(),
             last_machine: Machine::default(),
             hands,
+            overflow: Overflow::default(),
             last_full: Nanos(0),
         })
     }
@@ -265,6 +270,7 @@ impl Agent {
             self.last_full = at;
             self.changes_of_devices()?;
             self.look_after_files();
+            self.report_overflow();
         }
         self.note_writers();
         let tick = self.observe(at, full)?;
@@ -305,17 +311,50 @@ impl Agent {
         Ok(())
     }
 
-    fn say(&self, record: &Record) -> anyhow::Result<()> {
+    fn say(&mut self, record: &Record) -> anyhow::Result<()> {
+        let files = self.heaviest(record);
         match self.plan.format {
-            Format::Json => output::json_line(&report::json(record, SystemTime::now())),
+            Format::Json => {
+                let mut line = report::json(record, SystemTime::now());
+                if !files.is_empty() {
+                    line["files"] = files.iter().map(report::file_json).collect();
+                }
+                output::json_line(&line)
+            }
             Format::Text => {
                 let mut line = format!("{} {}\n", report::clock(record.at, self.start), report::text(record));
+                for file in &files {
+                    line += &format!("    {}\n", report::file_text(file));
+                }
                 if let Some(lines) = self.by_hand(record) {
                     line += &lines;
                 }
                 output::text(&line)
             }
         }
+    }
+
+    /// Beside a proposal, the files that demand most: whose change it is.
+    fn heaviest(&mut self, record: &Record) -> Vec<FileUse> {
+        if !matches!(record.what, What::Proposed { .. } | What::TrialStarted { .. }) {
+            return Vec::new();
+        }
+        self.sensor.files(&record.bdi, FILES_SHOWN).unwrap_or_else(|e| {
+            tracing::warn!("files: {e}");
+            Vec::new()
+        })
+    }
+
+    /// Bounded maps that were too small: what they lost is said when it grows.
+    fn report_overflow(&mut self) {
+        let now = self.sensor.overflow();
+        if now.slots > self.overflow.slots {
+            tracing::warn!("{} events of devices beyond the sensor's slots were not counted", now.slots);
+        }
+        if now.pending > self.overflow.pending {
+            tracing::warn!("{} chunks of speculative pages found no room: accuracy and waste are incomplete", now.pending);
+        }
+        self.overflow = now;
     }
 
     /// In a dry run, the lines that apply a suggestion by hand.

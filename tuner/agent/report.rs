@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Records as lines: words for people, JSON for machines. Every line says why.
 
+use crate::sensor::FileUse;
 use keepahead_core::event::{Evidence, Hold, Interval, OpenFiles, Outcome, Record, Verdict, What};
-use keepahead_core::units::Nanos;
+use keepahead_core::units::{Nanos, PAGE_BYTES};
 use serde_json::json;
 use std::time::SystemTime;
 
@@ -125,6 +126,29 @@ pub fn figures(e: &Evidence) -> String {
         e.run_pages,
         e.stale_share * 100.0
     )
+}
+
+/// One of the files behind a proposal.
+pub fn file_text(f: &FileUse) -> String {
+    let mib = |pages: u64| keepahead_core::units::mib((pages * PAGE_BYTES) as f64);
+    format!(
+        "inode {} on {}:{}, by {} (pid {}): {:.1} MiB demanded ({:.0} % by mmap), {} misses, {:.0} ms stall",
+        f.ino,
+        f.dev >> 20,
+        f.dev & 0xf_ffff,
+        f.comm,
+        f.pid,
+        mib(f.demanded()),
+        100.0 * f.mmap_pages as f64 / f.demanded().max(1) as f64,
+        f.miss,
+        f.stall_ns as f64 / 1e6
+    )
+}
+
+pub fn file_json(f: &FileUse) -> serde_json::Value {
+    json!({ "ino": f.ino, "dev": format!("{}:{}", f.dev >> 20, f.dev & 0xf_ffff), "comm": f.comm, "pid": f.pid,
+        "read_pages": f.read_pages, "mmap_pages": f.mmap_pages, "miss": f.miss, "late": f.late, "stall_ns": f.stall_ns,
+        "spec_added": f.spec_added, "spec_used": f.spec_used, "spec_evicted": f.spec_evicted })
 }
 
 fn hold(hold: &Hold) -> String {
