@@ -36,9 +36,13 @@ fn main() -> anyhow::Result<()> {
     rows.extend(programs(&file)?);
     rows.push(slowdown(&file)?);
     drop(bed);
-    rows.extend(agent()?);
+    let why = |e: anyhow::Error| {
+        let names = ["agent_cpu_percent", "agent_rss_mib", "map_memory_mib"];
+        names.map(|name| json!({ "name": name, "value": null, "why": format!("{e:#}") })).to_vec()
+    };
+    rows.extend(agent().unwrap_or_else(why));
     for row in &rows {
-        println!("{:32} {:>10}  {}", text(&row["name"]), text(&row["value"]), text(&row["unit"]));
+        println!("{:32} {:>10}  {}", text(&row["name"]), text(&row["value"]), text(row.get("unit").unwrap_or(&row["why"])));
     }
     std::fs::create_dir_all("target/bench")?;
     std::fs::write("target/bench/overhead.json", serde_json::to_string_pretty(&rows)? + "\n")?;
@@ -163,20 +167,28 @@ fn agent() -> anyhow::Result<Vec<Value>> {
     }
     let state = tempfile::tempdir()?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_keepahead"));
-    command.args(["--format", "json", "run", "--state-dir"]).arg(state.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["--format", "json", "run", "--state-dir"])
+        .arg(state.path())
+        .stdout(Stdio::null())
+        .env("KEEPAHEAD_LOG", "error");
     for bed in &beds {
         command.args(["--device", &bed.name]);
     }
     // An agent that outlived a killed bench would go on, and refuse the next one.
     // SAFETY: prctl is async-signal-safe and touches nothing of the parent.
     unsafe { command.pre_exec(|| nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(Into::into)) };
-    let agent = Agent(command.spawn()?);
+    let mut agent = Agent(command.spawn()?);
     let pid = agent.0.id();
     // Loading the programs is not what running costs.
     std::thread::sleep(Duration::from_secs(3));
     let (start, before) = (Instant::now(), cpu_seconds(pid)?);
     std::thread::sleep(Duration::from_secs(30));
     let percent = (cpu_seconds(pid)? - before) / start.elapsed().as_secs_f64() * 100.0;
+    // One that was refused (another agent runs here) costs nothing, and its zombie can be asked for its times.
+    if let Some(status) = agent.0.try_wait()? {
+        anyhow::bail!("keepahead ended by itself: {status}");
+    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = |key: &str| {
         status.lines().find_map(|l| l.strip_prefix(key)?.trim().split(' ').next()?.parse::<f64>().ok()).unwrap_or(f64::NAN)

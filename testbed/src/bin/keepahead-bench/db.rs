@@ -2,8 +2,9 @@
 //! RocksDB's `db_bench` (Debian: rocksdb-tools) over mmap, as in the papers on readahead tuning.
 
 use crate::load::Rate;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use keepahead_testbed::{Testbed, run as command};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,20 +43,25 @@ pub fn run(testbed: &Testbed, dir: &Path, name: &str, seconds: f64, seed: u64) -
     let (start, mut rates) = (Instant::now(), Vec::new());
     while start.elapsed().as_secs_f64() < seconds - 0.5 {
         let offset = start.elapsed().as_secs_f64();
-        let report = testbed.mount().parent().context("the mount point has a parent")?.join("report.csv");
+        let report = testbed.mount().with_file_name("report.csv");
+        let said = testbed.mount().with_file_name("db_bench.err");
         let _ = std::fs::remove_file(&report);
         let left = seconds - offset;
         let mut db = testbed.cgroup.command("db_bench");
         db.args(arguments(dir)).args([&format!("--benchmarks={name}"), "--use_existing_db=1", "--seek_nexts=50"]);
         db.args([format!("--duration={}", left.ceil() as u64), format!("--seed={seed}")]);
         db.args(["--report_interval_seconds=1".to_owned(), format!("--report_file={}", report.display())]);
-        let mut child = db.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("db_bench")?;
-        while child.try_wait()?.is_none() {
-            if start.elapsed().as_secs_f64() >= seconds {
+        let mut child = db.stdout(Stdio::null()).stderr(File::create(&said)?).spawn().context("db_bench")?;
+        while start.elapsed().as_secs_f64() < seconds && child.try_wait()?.is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match child.try_wait()? {
+            // A pass that fails at once would otherwise be repeated to the end and count as slow.
+            Some(status) => ensure!(status.success(), "db_bench {name}: {status}: {}", std::fs::read_to_string(&said)?.trim()),
+            None => {
                 child.kill()?;
                 child.wait()?;
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
         rates.extend(parse(&std::fs::read_to_string(&report).unwrap_or_default(), offset));
     }

@@ -3,16 +3,19 @@
 
 use anyhow::Context;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+const DIR: &str = "target/bench";
+
+pub fn path(name: &str) -> PathBuf {
+    Path::new(DIR).join(format!("{name}.json"))
+}
 
 /// Writes the rows to `target/bench/NAME.json`.
 pub fn write(name: &str, rows: &[Value]) -> anyhow::Result<()> {
-    let dir = Path::new("target/bench");
-    std::fs::create_dir_all(dir)?;
-    let path = dir.join(format!("{name}.json"));
-    std::fs::write(&path, serde_json::to_string_pretty(rows)? + "\n").with_context(|| format!("{}", path.display()))?;
-    println!("written: {}", path.display());
-    Ok(())
+    std::fs::create_dir_all(DIR).context(DIR)?;
+    let path = path(name);
+    std::fs::write(&path, serde_json::to_string_pretty(rows)? + "\n").with_context(|| format!("{}", path.display()))
 }
 
 /// Prints the given columns of the rows, aligned.

@@ -4,6 +4,7 @@
 use crate::agent::Agent;
 use crate::load::{Load, Rate, mean};
 use crate::{db, table};
+use anyhow::ensure;
 use keepahead_testbed::workload::Kind;
 use keepahead_testbed::{Fs, Testbed};
 use serde_json::{Value, json};
@@ -21,6 +22,21 @@ const QUICK: &[u32] = &[16, 128, 512, 2048];
 /// keepahead's run: it must have settled after 30 s; the rest is its score.
 const RUN_S: f64 = 45.0;
 const SETTLED_S: f64 = 30.0;
+
+const COLUMNS: [&str; 12] = [
+    "name",
+    "unit",
+    "default",
+    "best_static",
+    "best_static_kib",
+    "keepahead",
+    "ratio_to_default",
+    "ratio_to_best",
+    "settle_s",
+    "changes_kept",
+    "changes_reverted",
+    "restored",
+];
 
 fn rows() -> Vec<Row> {
     let row = |load, start_kib, iops, mb: u64| Row { load, start_kib, iops, bytes_per_s: mb * 1_000_000 };
@@ -65,23 +81,12 @@ pub fn run(seed: u64, quick: bool) -> anyhow::Result<()> {
         }
         println!("{result}");
         results.push(result);
+        // After each row: a bench ended early keeps what it measured.
+        table::write("tuning", &results)?;
     }
-    let columns = [
-        "name",
-        "unit",
-        "default",
-        "best_static",
-        "best_static_kib",
-        "keepahead",
-        "ratio_to_default",
-        "ratio_to_best",
-        "settle_s",
-        "changes_kept",
-        "changes_reverted",
-        "restored",
-    ];
-    table::print(&results, &columns);
-    table::write("tuning", &results)
+    table::print(&results, &COLUMNS);
+    println!("written: {}", table::path("tuning").display());
+    Ok(())
 }
 
 fn measure(testbed: &Testbed, path: &Path, row: &Row, seed: u64, quick: bool) -> anyhow::Result<Value> {
@@ -108,6 +113,7 @@ fn measure(testbed: &Testbed, path: &Path, row: &Row, seed: u64, quick: bool) ->
         best.push(late(best_kib)?);
     }
     let (default, best) = (spread(&mut default), spread(&mut best));
+    ensure!(default[0] > 0.0 && best[0] > 0.0, "a static run delivered nothing: default {default:?}, best {best:?}");
     for (key, value) in [
         ("default", default[1]),
         ("default_min", default[0]),
