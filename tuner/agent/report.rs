@@ -112,7 +112,7 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
 /// The figures under a decision.
 pub fn figures(e: &Evidence) -> String {
     format!(
-        "{:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {}, waste {:.1} MiB/s, amplification {}, \
+        "over the last {:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {}, waste {:.1} MiB/s, amplification {}, \
          stall {} ms/MiB ({:.0} % of the time), runs of {:.0} pages, stale files {:.0} %",
         e.seconds,
         e.demanded_mib_per_s,
@@ -132,7 +132,7 @@ pub fn figures(e: &Evidence) -> String {
 pub fn file_text(f: &FileUse) -> String {
     let mib = |pages: u64| keepahead_core::units::mib((pages * PAGE_BYTES) as f64);
     format!(
-        "inode {} on {}:{}, by {} (pid {}): {:.1} MiB demanded ({:.0} % by mmap), {} misses, {:.0} ms stall",
+        "heaviest so far: inode {} on {}:{}, last by {} (pid {}): {:.1} MiB demanded ({:.0} % by mmap), {} misses, {:.0} ms stall",
         f.ino,
         f.dev >> 20,
         f.dev & 0xf_ffff,

@@ -106,6 +106,11 @@ pub fn judge(
     }
 }
 
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// Mean (over that of `reference`, where there is one) and its two one-sided bounds at error `alpha` each, by Student's t.
 fn bounds(values: &[f64], reference: &[f64], alpha: f64, spread_min: f64) -> Interval {
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len().max(1) as f64;

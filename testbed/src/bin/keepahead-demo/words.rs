@@ -63,7 +63,7 @@ impl Shortener {
                     return vec![format!("{:18}... and {more} more blocks, new and old alternating", ""), line];
                 }
             }
-            Sort::Figures => return vec![format!("{:18}seen in the last {}", "", line.trim())],
+            Sort::Figures => return vec![format!("{:18}{}", "", line.trim())],
             Sort::Switch | Sort::Other => {}
         }
         vec![line]
