@@ -316,7 +316,7 @@ fn a_missing_capability_is_named() {
     let run = Command::new("setpriv")
         .args(["--bounding-set", "-all", "--inh-caps", "-all"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "a_missing_capability_is_named"])
+        .args(["--exact", "real_kernel::a_missing_capability_is_named"])
         .env(BARE, "1")
         .output();
     let out = or_skip!(run.map_err(|e| format!("setpriv (util-linux): {e}")));

@@ -68,8 +68,11 @@ pub fn judge(
     let over_budget = wasted > settings.waste_budget;
 
     let improved = (stall_fell && hits_not_worse) || (hits_rose && stall_not_worse);
-    let no_gain_left =
-        n >= settings.pairs_min + 2 && stall.low > (1.0 - settings.min_gain).ln() && hit.high < HIT_SPREAD_MIN * 5.0;
+    // Giving up early can only revert. Medians, because one odd block must not keep a hopeless trial alive for ten more seconds.
+    let no_gain_left = n >= settings.pairs_min + 2
+        && !(stall_fell || hits_rose)
+        && median(stalls(pairs)) > (1.0 - settings.min_gain).ln()
+        && median(hits(pairs)) < HIT_SPREAD_MIN * 5.0;
     let decided = |outcome, reason: String| {
         Finding::Decided(Verdict {
             outcome,
