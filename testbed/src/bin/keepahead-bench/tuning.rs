@@ -189,5 +189,9 @@ fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, seed: u64) -> anyho
 fn statically(testbed: &Testbed, path: &Path, row: &Row, kib: u32, seconds: f64, seed: u64) -> anyhow::Result<Vec<Rate>> {
     testbed.set_read_ahead(kib)?;
     testbed.drop_caches()?;
-    row.load.run(testbed, path, seconds, seed)
+    let rates = row.load.run(testbed, path, seconds, seed)?;
+    // A figure taken at another value would stand under this one: another agent, udev, or a queue limit that was written.
+    let found = testbed.read_ahead()?;
+    anyhow::ensure!(found == kib, "read_ahead_kb of {} is {found} after a run at {kib}: somebody else writes it", testbed.name);
+    Ok(rates)
 }
