@@ -160,6 +160,12 @@ fn spread(values: &mut [f64]) -> [f64; 3] {
     [values[0], (values[(n - 1) / 2] + values[n / 2]) / 2.0, values[n - 1]]
 }
 
+/// What a reader needs to see why a row ended where it did.
+fn trial(at_s: f64, record: &Value) -> Value {
+    let verdict = &record["verdict"];
+    json!({ "at_s": at_s, "from": record["from"], "to": record["to"], "outcome": verdict["outcome"], "reason": verdict["reason"] })
+}
+
 /// Throughput once keepahead must have settled, and what it did.
 fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, seed: u64) -> anyhow::Result<(f64, Value)> {
     testbed.set_read_ahead(row.start_kib)?;
@@ -182,6 +188,7 @@ fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, seed: u64) -> anyho
         "settle_s": last_kept.map(|(at, _)| at),
         "final_kib": last_kept.map_or(json!(row.start_kib), |(_, r)| r["to"].clone()),
         "restored": restored,
+        "trials": ended.iter().map(|(at, r)| trial(*at, r)).collect::<Vec<_>>(),
     });
     Ok((mean(&rates, SETTLED_S, RUN_S), result))
 }
