@@ -95,6 +95,8 @@ struct task {
 	u64 request_last;
 	u64 argument;
 	u64 mmap_last; /* end of the last fault, ns */
+	u64 read_iocb; /* kprobe: of the read that has not returned */
+	u64 read_from; /* and where it started, bytes */
 	u32 slot;
 	u32 pending_count;
 	u8 kind;
@@ -114,10 +116,54 @@ struct {
 	__type(value, struct task);
 } tasks SEC(".maps");
 
+/* Kernels before 5.12 give no task storage to tracing programs: there, state is found by thread id,
+ * and the least recently seen of many threads loses its own. User space makes one of the two maps.
+ */
+const volatile bool has_task_storage = true;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u32);
+	__type(value, struct task);
+} tasks_by_tid SEC(".maps");
+
+/* Zeros: a task's state is larger than a program's stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct task);
+} blank_task SEC(".maps");
+
 static __always_inline struct task *task_state(bool create)
 {
-	return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0,
-				    create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	struct task *t, *blank;
+	u32 tid, zero = 0;
+
+	if (has_task_storage)
+		return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0,
+					    create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	tid = bpf_get_current_pid_tgid();
+	t = bpf_map_lookup_elem(&tasks_by_tid, &tid);
+	if (t || !create)
+		return t;
+	blank = bpf_map_lookup_elem(&blank_task, &zero);
+	if (!blank)
+		return 0;
+	bpf_map_update_elem(&tasks_by_tid, &tid, blank, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tasks_by_tid, &tid);
+}
+
+/* State of a task that need not be the current one; none is made. */
+static __always_inline struct task *state_of_task(struct task_struct *task)
+{
+	u32 tid;
+
+	if (has_task_storage)
+		return bpf_task_storage_get(&tasks, task, 0, 0);
+	tid = task->pid;
+	return bpf_map_lookup_elem(&tasks_by_tid, &tid);
 }
 
 static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
