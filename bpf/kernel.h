@@ -127,6 +127,8 @@ struct folio___before_6_6 {
 	unsigned char _folio_order;
 };
 struct page___before_5_17 {
+	unsigned long flags;
+	unsigned char compound_order; /* of the second page: the head's own place holds others */
 	struct address_space *mapping;
 	unsigned long index;
 };
