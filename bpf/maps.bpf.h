@@ -105,6 +105,7 @@ struct task {
 	u8 missed;
 	u8 late;
 	u8 wait_page;
+	u8 marker; /* the open fault met the marker; its window is to come */
 	struct stream read[STREAMS];
 	struct stream mmap[STREAMS];
 };

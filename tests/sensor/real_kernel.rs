@@ -118,6 +118,8 @@ fn sensor(shift: u8) -> Option<EbpfSensor> {
     match EbpfSensor::open_without(&Places::default(), &barred()) {
         Ok(mut sensor) => {
             sensor.force_shift(shift).unwrap();
+            let ways = sensor.probes().iter().map(|p| format!("{} {:?}", p.hook, p.attached)).collect::<Vec<_>>();
+            println!("{}", ways.join(", "));
             Some(sensor)
         }
         Err(why) => {
