@@ -6,6 +6,7 @@
 #define KEEPAHEAD_READAHEAD_H
 
 #include "speculation.bpf.h"
+#include "tasks.bpf.h"
 
 enum window_kind {
 	WINDOW_NONE,
