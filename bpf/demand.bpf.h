@@ -201,6 +201,7 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 	now = bpf_ktime_get_ns();
 	health.sampled++;
 	t->window = WINDOW_NONE;
+	t->marker = 0;
 	s = stream_of(t->mmap, mapping);
 	own = used = take_pages(mapping, first, first);
 	if (s->mapping == mapping && first <= s->end && last >= s->next) {

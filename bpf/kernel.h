@@ -127,6 +127,8 @@ struct folio___before_6_6 {
 	unsigned char _folio_order;
 };
 struct page___before_5_17 {
+	unsigned long flags;
+	unsigned char compound_order; /* of the second page: the head's own place holds others */
 	struct address_space *mapping;
 	unsigned long index;
 };
@@ -164,6 +166,19 @@ struct vm_fault {
 };
 
 #pragma clang attribute pop
+
+/* Registers at a kprobe, in the kernel's layout: a program's context is not relocated. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+	unsigned long orig_rax, rip, cs, eflags, rsp, ss;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs;
+struct user_pt_regs {
+	u64 regs[31], sp, pc, pstate;
+};
+#endif
 
 enum pageflags {
 	PG_head = 6,

@@ -6,6 +6,7 @@
 #define KEEPAHEAD_READAHEAD_H
 
 #include "speculation.bpf.h"
+#include "tasks.bpf.h"
 
 enum window_kind {
 	WINDOW_NONE,
@@ -63,8 +64,10 @@ static __always_inline void on_async_ra(struct inode *inode, u64 mapping, struct
 	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
 	/* The page of an open fault stays demanded; all that this call adds is a guess. */
-	if (t->kind == DEMAND_FAULT && t->mapping == mapping)
+	if (t->kind == DEMAND_FAULT && t->mapping == mapping) {
+		t->marker = 1;
 		return;
+	}
 	t->kind = DEMAND_ASYNC;
 	t->mapping = mapping;
 	t->start = t->end = 0;
@@ -74,6 +77,7 @@ static __always_inline void open_window(struct task *t, struct ka_counters *c, u
 					bool stale)
 {
 	t->window = WINDOW_READAHEAD;
+	t->marker = 0;
 	t->window_start = index;
 	t->window_end = index + size;
 	c->windows++;
@@ -116,9 +120,9 @@ static __always_inline void on_ra_unbounded(struct inode *inode, u64 mapping, u6
 	    index < t->window_end)
 		return;
 	/* A fault's demand stays open until the task's next event, so advice may follow it: a
-	 * window of its own holds the page. */
+	 * window of its own holds the page, or starts at the marker (no ra_order before 5.18). */
 	if (t->mapping != mapping || t->kind == DEMAND_NONE ||
-	    (t->kind == DEMAND_FAULT && (t->start < index || t->start >= index + nr))) {
+	    (t->kind == DEMAND_FAULT && !t->marker && (t->start < index || t->start >= index + nr))) {
 		/* WILLNEED, readahead(2): the application asked, not the knob. */
 		t->kind = DEMAND_NONE;
 		t->window = WINDOW_ADVICE;

@@ -29,7 +29,7 @@ static __always_inline bool demand_is_fresh(struct task *t, u64 now)
 
 static __always_inline void on_sleep(struct task_struct *task)
 {
-	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task *t = state_of_task(task);
 	u64 now;
 
 	if (!t)
@@ -43,7 +43,7 @@ static __always_inline void on_sleep(struct task_struct *task)
 /* The wait is over: to the open demand, else kept for the read that follows. */
 static __always_inline void on_wake(struct task_struct *task)
 {
-	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task *t = state_of_task(task);
 	struct ka_counters *c;
 	u64 now, ns;
 

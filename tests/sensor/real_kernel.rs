@@ -2,7 +2,7 @@
 //! The eBPF sensor against the running kernel: known workloads on a loop device with ext4, counters compared with what was done.
 #![cfg(feature = "ebpf")]
 
-use keepahead::sensor::{EbpfSensor, FileUse, Places, Sense, SensorError};
+use keepahead::sensor::{EbpfSensor, FileUse, How, Places, Sense, SensorError};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters};
 use std::fs::{self, File};
@@ -102,15 +102,24 @@ fn foreign_drops() -> u64 {
     all - DROPS.load(Ordering::Relaxed).min(all)
 }
 
+/// Ways to leave out where a hook has others, so that a young kernel tries those of an old one:
+/// `KEEPAHEAD_TEST_WITHOUT="tp_btf fentry"`.
+fn barred() -> Vec<How> {
+    let names = std::env::var("KEEPAHEAD_TEST_WITHOUT").unwrap_or_default();
+    [How::TpBtf, How::Fentry, How::Kprobe].into_iter().filter(|how| names.split(' ').any(|n| n == how.to_string())).collect()
+}
+
 /// The sensor at a held sampling rate, or `None` with the reason printed.
 fn sensor(shift: u8) -> Option<EbpfSensor> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");
         return None;
     }
-    match EbpfSensor::open(&Places::default()) {
+    match EbpfSensor::open_without(&Places::default(), &barred()) {
         Ok(mut sensor) => {
             sensor.force_shift(shift).unwrap();
+            let ways = sensor.probes().iter().map(|p| format!("{} {:?}", p.hook, p.attached)).collect::<Vec<_>>();
+            println!("{}", ways.join(", "));
             Some(sensor)
         }
         Err(why) => {

@@ -10,6 +10,8 @@ pub(super) struct Way {
     pub how: How,
     pub program: &'static str,
     pub needs: &'static str,
+    /// A second program that the first needs: a kretprobe sees no arguments, its kprobe keeps them.
+    pub with: Option<&'static str>,
 }
 
 pub(super) struct Hook {
@@ -21,10 +23,16 @@ pub(super) struct Hook {
 }
 
 const fn tp(program: &'static str, needs: &'static str) -> Way {
-    Way { how: How::TpBtf, program, needs }
+    Way { how: How::TpBtf, program, needs, with: None }
 }
 const fn fentry(program: &'static str, needs: &'static str) -> Way {
-    Way { how: How::Fentry, program, needs }
+    Way { how: How::Fentry, program, needs, with: None }
+}
+const fn kprobe(program: &'static str, needs: &'static str) -> Way {
+    Way { how: How::Kprobe, program, needs, with: None }
+}
+const fn kretprobe(program: &'static str, entry: &'static str, needs: &'static str) -> Way {
+    Way { how: How::Kprobe, program, needs, with: Some(entry) }
 }
 
 pub(super) const HOOKS: &[Hook] = &[
@@ -37,6 +45,8 @@ pub(super) const HOOKS: &[Hook] = &[
             tp("read__tp_btf", "mm_filemap_get_pages"),
             fentry("read__fexit", "filemap_read"),
             fentry("read__fexit_old", "generic_file_buffered_read"),
+            kretprobe("read__kretprobe", "read__kprobe", "filemap_read"),
+            kretprobe("read__kretprobe_old", "read__kprobe_old", "generic_file_buffered_read"),
         ],
     },
     Hook {
@@ -44,14 +54,22 @@ pub(super) const HOOKS: &[Hook] = &[
         counts: "faults on file mappings, their misses and waits",
         lost: "mappings are seen only where fault-around maps them; no misses, no stall of theirs",
         required: true,
-        ways: &[tp("fault__tp_btf", "mm_filemap_fault"), fentry("fault__fentry", "filemap_fault")],
+        ways: &[
+            tp("fault__tp_btf", "mm_filemap_fault"),
+            fentry("fault__fentry", "filemap_fault"),
+            kprobe("fault__kprobe", "filemap_fault"),
+        ],
     },
     Hook {
         name: "map_pages",
         counts: "faults that fault-around served from the cache",
         lost: "faults on cached pages are not counted: hits by mapping are underestimated",
         required: false,
-        ways: &[tp("map_pages__tp_btf", "mm_filemap_map_pages"), fentry("map_pages__fentry", "filemap_map_pages")],
+        ways: &[
+            tp("map_pages__tp_btf", "mm_filemap_map_pages"),
+            fentry("map_pages__fentry", "filemap_map_pages"),
+            kprobe("map_pages__kprobe", "filemap_map_pages"),
+        ],
     },
     Hook {
         name: "add",
@@ -79,21 +97,33 @@ pub(super) const HOOKS: &[Hook] = &[
         counts: "demand misses of read(2) and the range they ask for",
         lost: "misses by read(2) are counted as speculation",
         required: true,
-        ways: &[tp("sync_ra__tp_btf", "page_cache_sync_ra"), fentry("sync_ra__fentry", "page_cache_sync_ra")],
+        ways: &[
+            tp("sync_ra__tp_btf", "page_cache_sync_ra"),
+            fentry("sync_ra__fentry", "page_cache_sync_ra"),
+            kprobe("sync_ra__kprobe", "page_cache_sync_ra"),
+        ],
     },
     Hook {
         name: "async_ra",
         counts: "windows started at the marker, in time",
         lost: "windows started in time look like advice",
         required: false,
-        ways: &[tp("async_ra__tp_btf", "page_cache_async_ra"), fentry("async_ra__fentry", "page_cache_async_ra")],
+        ways: &[
+            tp("async_ra__tp_btf", "page_cache_async_ra"),
+            fentry("async_ra__fentry", "page_cache_async_ra"),
+            kprobe("async_ra__kprobe", "page_cache_async_ra"),
+        ],
     },
     Hook {
         name: "ra_order",
         counts: "readahead windows, and whether their file carries an old ra_pages",
         lost: "windows come from ra_unbounded alone (kernels before 5.18 have no other)",
         required: false,
-        ways: &[tp("ra_order__tp_btf", "page_cache_ra_order"), fentry("ra_order__fentry", "page_cache_ra_order")],
+        ways: &[
+            tp("ra_order__tp_btf", "page_cache_ra_order"),
+            fentry("ra_order__fentry", "page_cache_ra_order"),
+            kprobe("ra_order__kprobe", "page_cache_ra_order"),
+        ],
     },
     Hook {
         name: "ra_unbounded",
@@ -103,6 +133,7 @@ pub(super) const HOOKS: &[Hook] = &[
         ways: &[
             tp("ra_unbounded__tp_btf", "page_cache_ra_unbounded"),
             fentry("ra_unbounded__fentry", "page_cache_ra_unbounded"),
+            kprobe("ra_unbounded__kprobe", "page_cache_ra_unbounded"),
         ],
     },
     Hook {
@@ -129,8 +160,9 @@ fn offered(btf: &Btf<'_>, way: &Way) -> bool {
     }
 }
 
-/// Picks for each hook its first way that the kernel offers and that is not in `refused`.
-pub(super) fn plan(btf: &Btf<'_>, refused: &[(&'static str, String)]) -> Plan {
+/// Picks for each hook its first way that the kernel offers and that is not in `refused`; those of a `barred` kind only where the
+/// hook has no other.
+pub(super) fn plan(btf: &Btf<'_>, refused: &[(&'static str, String)], barred: &[How]) -> Plan {
     let mut plan = Plan { chosen: Vec::new(), tried: Vec::new() };
     for hook in HOOKS {
         let mut tried = Vec::new();
@@ -138,6 +170,10 @@ pub(super) fn plan(btf: &Btf<'_>, refused: &[(&'static str, String)]) -> Plan {
             if !offered(btf, way) {
                 let kind = if way.how == How::TpBtf { "tracepoint" } else { "function" };
                 tried.push((way.how, format!("this kernel has no {kind} {}", way.needs)));
+                return false;
+            }
+            if barred.contains(&way.how) && hook.ways.iter().any(|other| !barred.contains(&other.how)) {
+                tried.push((way.how, "not asked for".into()));
                 return false;
             }
             if let Some((_, why)) = refused.iter().find(|(program, _)| *program == way.program) {
@@ -154,7 +190,7 @@ pub(super) fn plan(btf: &Btf<'_>, refused: &[(&'static str, String)]) -> Plan {
 
 impl Plan {
     pub fn loads(&self, program: &str) -> bool {
-        self.chosen.iter().flatten().any(|way| way.program == program)
+        self.chosen.iter().flatten().any(|way| way.program == program || way.with == Some(program))
     }
 
     /// The programs of the first class, least welcome first, that a policy may refuse as a whole.

@@ -8,12 +8,12 @@ use super::cost::{ProgramCost, costs};
 use super::layout::{self, CHUNK_KEY_BYTES, COUNTERS_BYTES, Health};
 use super::procfs::{DeviceReads, device_reads};
 use super::sampling::{DemandRates, Load, SLOTS, adapt};
-use super::{FileUse, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
+use super::{FileUse, How, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, ProgramType};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::mem::MaybeUninit;
@@ -30,6 +30,9 @@ const SLOT_HEADROOM: usize = 32;
 const PENDING_MAX: f64 = 65536.0;
 /// Shortest interval over which the rate is judged.
 const ADAPT_S: f64 = 0.25;
+
+/// `BPF_FUNC_task_storage_get` in the kernel's `enum bpf_func_id`.
+const BPF_FUNC_TASK_STORAGE_GET: u32 = 156;
 
 struct Maps {
     counters: MapHandle,
@@ -61,10 +64,15 @@ pub struct EbpfSensor {
 
 impl EbpfSensor {
     pub fn open(places: &Places) -> Result<EbpfSensor, SensorError> {
+        EbpfSensor::open_without(places, &[])
+    }
+
+    /// Without the ways in `barred` wherever a hook has others, so that a young kernel can try what an old one has to use.
+    pub fn open_without(places: &Places, barred: &[How]) -> Result<EbpfSensor, SensorError> {
         let btf = kernel_btf(places)?;
         let mut refused: Vec<(&'static str, String)> = Vec::new();
         loop {
-            let plan = plan(&btf, &refused);
+            let plan = plan(&btf, &refused, barred);
             match load(places, &plan)? {
                 Ok((maps, links)) => return EbpfSensor::start(places, plan, maps, links),
                 Err(failure) => {
@@ -298,14 +306,24 @@ struct Failure {
 
 type Loaded = (Maps, Vec<(Link, &'static str)>);
 
+/// Whether programs may keep state with a task (5.12). A kprobe stands for all tracing programs: their helpers are the same. A probe
+/// that cannot be made says nothing, and then the load will.
+fn has_task_storage() -> bool {
+    ProgramType::Kprobe.is_helper_supported(BPF_FUNC_TASK_STORAGE_GET).unwrap_or(true)
+}
+
 /// Loads and attaches a plan. The inner error is one that another plan may avoid.
 fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorError> {
     let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS) as u32;
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SensorSkelBuilder::default().open(&mut storage).map_err(|e| failed("object", e))?;
     open.maps.counters.set_max_entries(slots).map_err(|e| failed("counters", e))?;
+    let storage_of_tasks = has_task_storage();
+    let unused = if storage_of_tasks { &mut open.maps.tasks_by_tid } else { &mut open.maps.tasks };
+    unused.set_autocreate(false).map_err(|e| failed("state of tasks", e))?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.slots = slots;
+        rodata.has_task_storage = storage_of_tasks;
         rodata.seed = RandomState::new().hash_one(std::process::id());
     }
     for mut program in open.open_object_mut().progs_mut() {
@@ -319,10 +337,12 @@ fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorE
     let mut links = Vec::new();
     for way in plan.chosen.iter().flatten() {
         use libbpf_rs::skel::Skel;
-        let Some(program) = loaded.object().progs_mut().find(|p| p.name() == way.program) else { continue };
-        match program.attach() {
-            Ok(link) => links.push((link, way.program)),
-            Err(error) => return Ok(Err(Failure { program: Some(way.program), error })),
+        for name in way.with.into_iter().chain([way.program]) {
+            let Some(program) = loaded.object().progs_mut().find(|p| p.name() == name) else { continue };
+            match program.attach() {
+                Ok(link) => links.push((link, name)),
+                Err(error) => return Ok(Err(Failure { program: Some(way.program), error })),
+            }
         }
     }
     let own = |map: &libbpf_rs::Map<'_>| MapHandle::try_from(map).map_err(|e| failed("map", e));

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+//! What a task is doing: the demand and window it has open, the files it reads as streams. Kept with
+//! the task where the kernel can, else by thread id.
+#ifndef KEEPAHEAD_TASKS_H
+#define KEEPAHEAD_TASKS_H
+
+#include "maps.bpf.h"
+
+enum demand_kind {
+	DEMAND_NONE,
+	DEMAND_SYNC,
+	DEMAND_ASYNC,
+	DEMAND_FAULT
+};
+
+/* Streams are kept for a few files at a time; a file that hashes to another's place ends that one's
+ * run unrecorded. */
+#define STREAMS 8
+struct stream {
+	u64 mapping;
+	u64 slot; /* read: of the mapping's bdi */
+	u64 next; /* read: the page after the last request. mmap: position of the last visible fault
+		   */
+	u64 end;  /* mmap: last page of its window */
+	u64 run;  /* pages */
+};
+
+struct task {
+	u64 mapping; /* of the open demand and window */
+	u64 start;   /* demanded pages [start, end) */
+	u64 end;
+	u64 window_start; /* window [window_start, window_end) */
+	u64 window_end;
+	u64 step;	/* when the demand opened or a wait in it ended, ns */
+	u64 wait_start; /* asleep for a page since, ns */
+	u64 pending_ns; /* slept for pages of no known demand yet */
+	u64 pages_late; /* weight of the faulted page if it was speculative */
+	u64 request_mapping;
+	u64 request_index;
+	u64 request_last;
+	u64 argument;
+	u64 mmap_last; /* end of the last fault, ns */
+	u64 read_iocb; /* kprobe: of the read that has not returned */
+	u64 read_from; /* and where it started, bytes */
+	u32 slot;
+	u32 pending_count;
+	u8 kind;
+	u8 window;
+	u8 stale;
+	u8 missed;
+	u8 late;
+	u8 wait_page;
+	u8 marker; /* the open fault met the marker; its window is to come */
+	struct stream read[STREAMS];
+	struct stream mmap[STREAMS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task);
+} tasks SEC(".maps");
+
+/* Kernels before 5.12 give no task storage to tracing programs: there, state is found by thread id,
+ * and the least recently seen of many threads loses its own. User space makes one of the two maps.
+ */
+const volatile bool has_task_storage = true;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, u32);
+	__type(value, struct task);
+} tasks_by_tid SEC(".maps");
+
+/* Zeros: a task's state is larger than a program's stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct task);
+} blank_task SEC(".maps");
+
+static __always_inline struct task *task_state(bool create)
+{
+	struct task *t, *blank;
+	u32 tid, zero = 0;
+
+	if (has_task_storage)
+		return bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0,
+					    create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	tid = bpf_get_current_pid_tgid();
+	t = bpf_map_lookup_elem(&tasks_by_tid, &tid);
+	if (t || !create)
+		return t;
+	blank = bpf_map_lookup_elem(&blank_task, &zero);
+	if (!blank)
+		return 0;
+	bpf_map_update_elem(&tasks_by_tid, &tid, blank, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tasks_by_tid, &tid);
+}
+
+/* State of a task that need not be the current one; none is made. */
+static __always_inline struct task *state_of_task(struct task_struct *task)
+{
+	u32 tid;
+
+	if (has_task_storage)
+		return bpf_task_storage_get(&tasks, task, 0, 0);
+	tid = task->pid;
+	return bpf_map_lookup_elem(&tasks_by_tid, &tid);
+}
+
+static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
+{
+	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
+}
+
+#endif
