@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 //! The same hooks for kernels without the young tracepoints (readahead:* before 6.18, get_pages,
-//! fault, map_pages before 6.12): by fentry and fexit on the functions themselves, and by kprobe and
-//! kretprobe where there is no trampoline (arm64 before 6.0) or a policy refuses it. Argument lists
-//! changed; CO-RE tells which kernel this is, and the verifier never looks at the branch not taken,
-//! so arguments are read by number.
+//! fault, map_pages before 6.12): by fentry and fexit on the functions themselves, and by kprobe
+//! and kretprobe where there is no trampoline (arm64 before 6.0) or a policy refuses it. Argument
+//! lists changed; CO-RE tells which kernel this is, and the verifier never looks at the branch not
+//! taken, so arguments are read by number.
 #ifndef KEEPAHEAD_FALLBACK_H
 #define KEEPAHEAD_FALLBACK_H
 

@@ -122,7 +122,8 @@ static __always_inline void on_ra_unbounded(struct inode *inode, u64 mapping, u6
 	/* A fault's demand stays open until the task's next event, so advice may follow it: a
 	 * window of its own holds the page, or starts at the marker (no ra_order before 5.18). */
 	if (t->mapping != mapping || t->kind == DEMAND_NONE ||
-	    (t->kind == DEMAND_FAULT && !t->marker && (t->start < index || t->start >= index + nr))) {
+	    (t->kind == DEMAND_FAULT && !t->marker &&
+	     (t->start < index || t->start >= index + nr))) {
 		/* WILLNEED, readahead(2): the application asked, not the knob. */
 		t->kind = DEMAND_NONE;
 		t->window = WINDOW_ADVICE;

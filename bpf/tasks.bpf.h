@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-//! What a task is doing: the demand and window it has open, the files it reads as streams. Kept with
-//! the task where the kernel can, else by thread id.
+//! What a task is doing: the demand and window it has open, the files it reads as streams. Kept
+//! with the task where the kernel can, else by thread id.
 #ifndef KEEPAHEAD_TASKS_H
 #define KEEPAHEAD_TASKS_H
 
