@@ -7,7 +7,7 @@ CARGO ?= cargo
 # rustup and cargo install put their programs here; mkfs and losetup live in sbin, which a user's PATH leaves out.
 export PATH := $(PATH):/usr/sbin:/sbin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 BPF_SOURCES = $(wildcard bpf/*.c bpf/*.h)
-SCRIPTS = $(shell grep -rlsE '^\#!/(usr/bin/env )?bash' scripts .ci)
+SCRIPTS = $(shell grep -rlsE '^\#!/(usr/bin/env |bin/)bash' scripts .ci)
 
 .PHONY: help build setup demo test bench lint
 .DEFAULT_GOAL := help

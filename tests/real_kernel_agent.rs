@@ -42,6 +42,23 @@ mod real_kernel {
         assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
     }
 
+    /// Trials go back to the original in every other block, also where it is no power of two (a loop device here began with 2560).
+    #[test]
+    fn an_odd_original_is_tried_against_and_restored() {
+        let Some(bench) = Bench::new() else { return };
+        bench.testbed.set_read_ahead(160).unwrap();
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        let verdict = agent.wait(40, "kept trial", kept);
+        assert_eq!(verdict["from"], 160, "{verdict}");
+        let (status, stderr, seen) = agent.terminate();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert!(!seen.iter().any(|r| r["record"] == "failed"), "{seen:?}");
+        assert!(seen.iter().any(|r| r["record"] == "applied" && r["applied"]["wanted"] == 160), "{seen:?}");
+        assert_eq!(bench.value(), 160);
+    }
+
     #[test]
     fn the_reader_is_at_least_twice_as_fast_afterwards() {
         let Some(bench) = Bench::new() else { return };

@@ -84,10 +84,11 @@ impl Hands {
             }
             Err(e) => return failed(format!("not written, because it could not be journaled first: {e}")),
         };
+        // The original may be odd (2560, 15360 …): it was legal before us, in a trial's blocks as well as at its end.
         let done = match why {
-            // The original may be odd; it was legal before us.
+            _ if to == device.original => self.actuator.restore(&device.bdi, from, to),
             SetReason::Revert => self.actuator.restore(&device.bdi, from, to),
-            _ => self.actuator.set(&device.bdi, from, to),
+            SetReason::Trial | SetReason::Reapply => self.actuator.set(&device.bdi, from, to),
         };
         let (noted, input) = match done {
             Ok(applied) => {
