@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! keepahead-sim: the kernel's readahead, page cache and disks in virtual time, workloads and traces that run on them, and the agent's
+//! own `step` in the loop.
+//!
+//! One way round: `scenario` or `trace` → `workload` (what tasks ask for) → `world` (time, tasks, the loop) → `kernel` (what the page
+//! cache does about it) → `device` (how long that takes) → `report`. Nothing here reads a clock: equal seeds give equal bytes.
+
+pub mod device;
+pub mod event;
+pub mod report;
+pub mod spec;
+pub mod workload;
