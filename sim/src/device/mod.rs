@@ -3,6 +3,10 @@
 //! them into requests as the block layer does, and answers at once with each request's time of completion. No events, no queue to
 //! drain: everything that is in flight is known by its completion time.
 
+mod fixed;
+
+pub use fixed::Fixed;
+
 use keepahead_core::device::QueueLimits;
 use keepahead_core::units::Nanos;
 
