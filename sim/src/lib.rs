@@ -12,3 +12,4 @@ pub mod kernel;
 pub mod report;
 pub mod spec;
 pub mod workload;
+pub mod world;

@@ -265,7 +265,11 @@ impl Store {
             self.emptied.pop_front();
             let Some(chunk) = self.chunk(file, u64::from(stretch)) else { continue };
             // A chunk that was filled and emptied again since has a later entry of its own.
-            let newest = self.slots[chunk].iter().filter(|s| **s & SHADOW != 0).map(|s| clock.wrapping_sub(u64::from(*s)) & u64::from(AGE_BITS)).min();
+            let newest = self.slots[chunk]
+                .iter()
+                .filter(|s| **s & SHADOW != 0)
+                .map(|s| clock.wrapping_sub(u64::from(*s)) & u64::from(AGE_BITS))
+                .min();
             if self.heads[chunk].present == 0 && newest.is_none_or(|age| age >= reach) {
                 self.slots[chunk] = [0; CHUNK as usize];
                 self.files[file as usize][stretch as usize] = 0;
@@ -279,7 +283,8 @@ impl Store {
         let folio = self.folios[id as usize];
         for (s, bits) in stretches(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
             if let Some(head) = self.head_mut(folio.file, s) {
-                head.settled = if settled { head.settled | (bits & !head.unused & !head.pending) } else { head.settled & !bits };
+                head.settled =
+                    if settled { head.settled | (bits & !head.unused & !head.pending) } else { head.settled & !bits };
             }
         }
     }

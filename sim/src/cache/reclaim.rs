@@ -54,6 +54,10 @@ impl Memory {
         self.groups[group].limit = bytes / 4096;
     }
 
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
     pub fn limit_pages(&self, group: usize) -> u64 {
         self.groups[group].limit
     }
@@ -69,7 +73,15 @@ impl Memory {
 
     /// Makes room for `pages` in a group; what had to go is appended to `out`. Room is made in clusters, never refused: where
     /// everything is still being read, the group overshoots.
-    pub fn charge(&mut self, store: &mut Store, group: usize, pages: u64, now: Nanos, rmap: &mut impl Rmap, out: &mut Vec<Evicted>) {
+    pub fn charge(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        pages: u64,
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) {
         let over = |g: &Group| (g.charged + pages).saturating_sub(g.limit);
         while over(&self.groups[group]) > 0 {
             if self.reclaim(store, group, pages.max(CLUSTER), now, rmap, out) == 0 {
@@ -150,7 +162,15 @@ impl Memory {
     }
 
     /// Takes at least `target` pages from a group where it can; gives how many (`try_to_free_mem_cgroup_pages`).
-    pub fn reclaim(&mut self, store: &mut Store, group: usize, target: u64, now: Nanos, rmap: &mut impl Rmap, out: &mut Vec<Evicted>) -> u64 {
+    pub fn reclaim(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        target: u64,
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) -> u64 {
         let g = &self.groups[group];
         let deactivate = g.activations != g.activations_seen || inactive_is_low(g);
         let mut taken = self.passes(store, group, (target, deactivate), now, rmap, out);

@@ -32,6 +32,10 @@ impl Disk for Fixed {
         now + self.latency
     }
 
+    fn degrade(&mut self, latency: f64, _slowdown: f64) {
+        self.latency = Nanos((self.latency.0 as f64 * latency) as u64);
+    }
+
     fn limits(&self) -> QueueLimits {
         QueueLimits { max_sectors_kb: self.max_sectors_kb, ..QueueLimits::default() }
     }

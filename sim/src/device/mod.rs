@@ -34,6 +34,8 @@ pub trait Disk: Send {
     fn read(&mut self, now: Nanos, offset: u64, bytes: u64, pieces: &mut Vec<Piece>);
     /// Writes `bytes` at byte `offset`; when they are stable.
     fn write(&mut self, now: Nanos, offset: u64, bytes: u64) -> Nanos;
+    /// From now on every request takes `latency` times as long, and bandwidth and IOPS are divided by `slowdown` (1: as built).
+    fn degrade(&mut self, latency: f64, slowdown: f64);
     fn limits(&self) -> QueueLimits;
     fn stats(&self) -> DiskStats;
 }

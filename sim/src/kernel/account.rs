@@ -46,6 +46,9 @@ pub struct Probe {
     pub demand: Demand,
     pub missed: bool,
     pub late: bool,
+    /// Pages of this task's demands that it had to wait for, and how long it did, ns: all of its life.
+    pub waited: u64,
+    pub stall_ns: u64,
     /// The open fault's page was speculative.
     own: u64,
     mmap_last: Nanos,
@@ -60,6 +63,8 @@ impl Default for Probe {
             demand: Demand::None,
             missed: false,
             late: false,
+            waited: 0,
+            stall_ns: 0,
             own: 0,
             mmap_last: Nanos(0),
             read: [none; STREAMS],
@@ -98,9 +103,11 @@ impl Probe {
     /// A reader slept `ns` for a page.
     pub fn read_wait(&mut self, c: &mut Counters, ns: u64, speculative: bool) {
         c.read_stall_ns += ns;
+        self.stall_ns += ns;
         hist_add(&mut c.stall_hist, ns / 1000, 1);
         if !matches!(self.demand, Demand::Sync(..)) {
             c.read_late += 1;
+            self.waited += 1;
             c.spec_used_late += u64::from(speculative);
         }
     }
@@ -149,11 +156,13 @@ impl Probe {
     /// A faulting task slept `ns` for its page, until `now`.
     pub fn fault_wait(&mut self, c: &mut Counters, ns: u64, now: Nanos) {
         c.mmap_stall_ns += ns;
+        self.stall_ns += ns;
         hist_add(&mut c.stall_hist, ns / 1000, 1);
         self.mmap_last = now;
         if !self.missed && !self.late {
             self.late = true;
             c.mmap_late += 1;
+            self.waited += 1;
             c.spec_used_late += self.own;
         }
     }
@@ -169,6 +178,7 @@ impl Probe {
         if from >= to {
             return guess(c, store, file, first, last);
         }
+        self.waited += to - from;
         if matches!(self.demand, Demand::Fault(_)) {
             self.missed = true;
             c.mmap_miss += to - from;

@@ -52,7 +52,8 @@ impl Kernel {
             let folio = self.store.folios[id as usize];
             let (from, to) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
             at = to + 1;
-            let kept = folio.ready > now || folio.has(flag::DIRTY) || from < first || to > last || self.is_mapped(file, from, to);
+            let kept =
+                folio.ready > now || folio.has(flag::DIRTY) || from < first || to > last || self.is_mapped(file, from, to);
             if !kept {
                 let gone = self.memory.drop_folio(&mut self.store, id);
                 self.evicted.push(gone);
@@ -103,7 +104,11 @@ impl Kernel {
             let (from, to) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
             at = to + 1;
             let m = &mut self.maps.all[map];
-            if from < first || to > last || folio.ready > now || !m.bits(from, to).any(|(slot, bits)| m.mapped[slot] & bits != 0) {
+            if from < first
+                || to > last
+                || folio.ready > now
+                || !m.bits(from, to).any(|(slot, bits)| m.mapped[slot] & bits != 0)
+            {
                 continue;
             }
             for (slot, bits) in m.bits(from, to) {

@@ -291,6 +291,16 @@ impl Kernel {
         }
     }
 
+    /// A memory limit changes; what is above it is reclaimed at once.
+    pub fn limit_memory(&mut self, cgroup: usize, bytes: u64, now: Nanos) {
+        self.memory.set_limit(cgroup, bytes);
+        let over = self.memory.charged_pages(cgroup).saturating_sub(self.memory.limit_pages(cgroup));
+        if over > 0 {
+            self.memory.reclaim(&mut self.store, cgroup, over, now, &mut self.maps, &mut self.evicted);
+            self.account_evicted(true);
+        }
+    }
+
     /// Everything clean leaves the cache (`/proc/sys/vm/drop_caches`).
     pub fn drop_caches(&mut self, now: Nanos) {
         for file in 0..self.files.len() as u32 {

@@ -24,7 +24,9 @@ pub enum Decision {
     /// Exactly these pages, and no trace of it in the file's state: a small random read.
     AsIs(u64),
     /// The window that is now in the state, in folios from this order on (kernels that do not keep it in the state).
-    Window { order: u8 },
+    Window {
+        order: u8,
+    },
 }
 
 /// First window of a stream (`get_init_ra_size`): two to four times the request, up to the limit.
