@@ -73,6 +73,15 @@ impl Default for Probe {
     }
 }
 
+/// What a probe says of a fault: fault-around on pages `first..=last`, or a fault on one (`is_fault`).
+#[derive(Clone, Copy, Debug)]
+pub struct VisibleFault {
+    pub file: u32,
+    pub first: u64,
+    pub last: u64,
+    pub is_fault: bool,
+}
+
 fn place(file: u32) -> usize {
     (file.wrapping_mul(0x9E37_79B9) >> 29) as usize
 }
@@ -112,8 +121,9 @@ impl Probe {
         }
     }
 
-    /// A visible fault: fault-around on `first..=last`, or a fault (`first == last`).
-    pub fn fault(&mut self, c: &mut Counters, store: &mut Store, now: Nanos, file: u32, first: u64, last: u64, is_fault: bool) {
+    /// A fault that the probes see.
+    pub fn fault(&mut self, c: &mut Counters, store: &mut Store, now: Nanos, fault: VisibleFault) {
+        let VisibleFault { file, first, last, is_fault } = fault;
         let own = take_pending(store, file, first, first);
         let mut used = own;
         let s = &mut self.mmap[place(file)];

@@ -2,7 +2,7 @@
 //! Loads from file mappings: fault-around, read-around, `mmap_miss`, and what advice on the mapping changes (`filemap_fault`,
 //! `filemap_map_pages` of `mm/filemap.c`, `do_fault_around` of `mm/memory.c`).
 
-use super::account::FAULT_AROUND;
+use super::account::{FAULT_AROUND, VisibleFault};
 use super::fill::Caller;
 use super::{Kernel, Probe, cpu};
 use crate::cache::flag;
@@ -112,7 +112,8 @@ impl Kernel {
         if found {
             self.trace(|| Event::MapPages { file, first, last });
             let disk = self.files[file as usize].disk;
-            probe.fault(&mut self.disks[disk].seen, &mut self.store, now, file, first, last, false);
+            let seen = VisibleFault { file, first, last, is_fault: false };
+            probe.fault(&mut self.disks[disk].seen, &mut self.store, now, seen);
         }
         hit
     }
@@ -134,7 +135,8 @@ impl Kernel {
         let page = call.page;
         self.trace(|| Event::Fault { file, index: page });
         let disk = self.files[file as usize].disk;
-        probe.fault(&mut self.disks[disk].seen, &mut self.store, *now, file, page, page, true);
+        let seen = VisibleFault { file, first: page, last: page, is_fault: true };
+        probe.fault(&mut self.disks[disk].seen, &mut self.store, *now, seen);
         let Some(id) = self.store.find(file, page) else {
             call.tried = true;
             self.read_around(call, file, probe, now);

@@ -109,7 +109,7 @@ impl Around<'_> {
         if index == expected(ra, order) {
             ra.start += u64::from(ra.size);
             ra.size = ra.size.max(next(u64::from(ra.size), max) as u32);
-        } else if !self.from_hole(ra, index, request, max) {
+        } else if !self.resume_at_hole(ra, index, request, max) {
             return Decision::Nothing;
         }
         if self.rules.order_in_state {
@@ -121,7 +121,7 @@ impl Around<'_> {
 
     /// A marker that the state knows nothing of (interleaved streams): goes on at the next hole, which the old window's length leads
     /// to. `false` where there is none in reach.
-    fn from_hole(&self, ra: &mut RaState, index: u64, request: u64, max: u64) -> bool {
+    fn resume_at_hole(&self, ra: &mut RaState, index: u64, request: u64, max: u64) -> bool {
         let start = match self.store.next_miss(self.file, index + 1, max) {
             Some(page) => page,
             None if self.rules.next_miss_beyond => index + 1 + max,
@@ -155,7 +155,7 @@ impl Around<'_> {
             ra.size = next(u64::from(ra.size), max) as u32;
             ra.async_size = ra.size;
         } else if index != 0 && marker.is_some() {
-            if !self.from_hole(ra, index, request, max) {
+            if !self.resume_at_hole(ra, index, request, max) {
                 return Decision::Nothing;
             }
             ra.async_size = ra.size;

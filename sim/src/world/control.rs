@@ -72,7 +72,7 @@ impl<'a> Driver<'a> {
             records: Vec::new(),
             next: TICK,
             noise,
-            random: Xoshiro256StarStar::seed_from_u64(seed ^ 0x5e45_0f),
+            random: Xoshiro256StarStar::seed_from_u64(!seed),
             pressure: None,
         };
         for (index, (label, disk)) in labels.iter().zip(&kernel.disks).enumerate() {
