@@ -2,6 +2,17 @@
 //! What tasks ask of the kernel: a program yields one operation at a time; the world carries it out and asks for the next when it is
 //! done. Programs own their random numbers, so a run does not depend on the order in which tasks are served.
 
+pub mod distribution;
+pub mod loader;
+pub mod log;
+pub mod pace;
+pub mod phases;
+pub mod place;
+pub mod random;
+pub mod rocksdb;
+pub mod scan;
+pub mod streams;
+
 use keepahead_core::units::Nanos;
 use serde::{Deserialize, Serialize};
 
