@@ -3,6 +3,19 @@
 //! them into requests as the block layer does, and answers at once with each request's time of completion. No events, no queue to
 //! drain: everything that is in flight is known by its completion time.
 
+mod bucket;
+mod check;
+mod latency;
+mod model;
+mod profile;
+#[cfg(test)]
+mod tests;
+mod throttle;
+
+pub use bucket::BucketLimits;
+pub use profile::{FirstTouch, Latency, Profile, ProfileError, Rotational};
+pub use throttle::{Throttle, ThrottleLimits};
+
 use keepahead_core::device::QueueLimits;
 use keepahead_core::units::Nanos;
 
@@ -30,6 +43,9 @@ pub trait Disk: Send {
     fn read(&mut self, now: Nanos, offset: u64, bytes: u64, pieces: &mut Vec<Piece>);
     /// Writes `bytes` at byte `offset`; when they are stable.
     fn write(&mut self, now: Nanos, offset: u64, bytes: u64) -> Nanos;
+    /// From now on latencies are `latency` times, bandwidth and rates one `slowdown`th of what they are when healthy. Both above 0;
+    /// `degrade(1.0, 1.0)` heals.
+    fn degrade(&mut self, latency: f64, slowdown: f64);
     fn limits(&self) -> QueueLimits;
     fn stats(&self) -> DiskStats;
 }
