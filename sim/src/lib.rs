@@ -10,6 +10,7 @@ pub mod device;
 pub mod event;
 pub mod kernel;
 pub mod report;
+pub mod scenario;
 pub mod spec;
 pub mod workload;
 pub mod world;
