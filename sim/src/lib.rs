@@ -9,4 +9,5 @@ pub mod device;
 pub mod event;
 pub mod report;
 pub mod spec;
+pub mod trace;
 pub mod workload;
