@@ -5,11 +5,19 @@
 //! Nothing in a trace is believed: sizes are checked against the limits in this file before anything is allocated, and every error
 //! says where in the trace it is.
 
+mod blkparse;
+mod cachesim;
+mod detect;
 mod error;
+mod fio;
 mod format;
+mod msr;
 mod reader;
+mod text;
 mod writer;
 
+pub use cachesim::{CsvColumns, Objects};
+pub use detect::{ReadOptions, TraceFormat, detect, open};
 pub use error::{Position, TraceError};
 pub use format::{Header, Totals};
 pub use reader::Reader;
