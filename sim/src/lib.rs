@@ -12,5 +12,6 @@ pub mod kernel;
 pub mod report;
 pub mod scenario;
 pub mod spec;
+pub mod trace;
 pub mod workload;
 pub mod world;
