@@ -7,7 +7,7 @@ mod programs;
 use super::error::ScenarioError;
 use super::layout::Layout;
 use super::schema::{Band, MACHINE, Scenario, TaskEntry, What};
-use crate::device::profile::Profile;
+use crate::device::Profile;
 use crate::workload::distribution::Distribution;
 use crate::workload::pace::Arrival;
 
