@@ -8,5 +8,6 @@
 pub mod device;
 pub mod event;
 pub mod report;
+pub mod script;
 pub mod spec;
 pub mod workload;
