@@ -11,6 +11,7 @@ pub mod event;
 pub mod kernel;
 pub mod report;
 pub mod scenario;
+pub mod script;
 pub mod spec;
 pub mod trace;
 pub mod workload;
