@@ -4,6 +4,7 @@
 
 pub mod actuator;
 pub mod agent;
+pub mod calibrate;
 pub mod cli;
 pub mod config;
 pub mod journal;
