@@ -47,7 +47,7 @@ fn placed(error: &keepahead_sim::trace::TraceError) -> String {
 #[test]
 fn every_reader_bears_the_whole_corpus() {
     let mut seeds = 0;
-    for target in ["own", "fio_iolog", "oracle_general", "cache_csv", "msr", "blkparse"] {
+    for target in ["own", "own_entries", "fio_iolog", "oracle_general", "cache_csv", "msr", "blkparse"] {
         for (_, bytes) in fixtures(&format!("fuzz/{target}")) {
             seeds += 1;
             drain(&bytes, None);

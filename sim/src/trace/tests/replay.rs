@@ -42,7 +42,8 @@ impl Source for Listed {
 }
 
 fn listed(accesses: &[Access]) -> Box<dyn Source> {
-    Box::new(Listed(accesses.to_vec().into_iter(), FileTable::default()))
+    let owned: Vec<Access> = accesses.into();
+    Box::new(Listed(owned.into_iter(), FileTable::default()))
 }
 
 fn how(arrival: Arrival, look_ahead: usize) -> TraceSpec {
