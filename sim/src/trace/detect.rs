@@ -13,7 +13,7 @@ use super::text::TextReader;
 use super::{ACCESS_BYTES_MAX, Source};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, ErrorKind, Read};
 use std::str::FromStr;
 
 /// Formats that are read; the names are those of `--trace-format`.
@@ -127,12 +127,27 @@ pub fn open(
     Ok((format, source))
 }
 
-/// The first bytes, and a `Read` that begins with them again.
+/// The first bytes, and a `Read` that begins with them again. An error behind the first bytes comes when a reader gets there.
 fn peek(mut input: Box<dyn Read + Send>) -> Result<(Vec<u8>, Box<dyn Read + Send>), TraceError> {
     let mut head = Vec::new();
-    let read = (&mut input).take(PEEK).read_to_end(&mut head);
-    read.map_err(|source| TraceError::Io { position: Position::Byte(head.len() as u64), source })?;
-    Ok((head.clone(), Box::new(Cursor::new(head).chain(input))))
+    let position = Position::Byte(0);
+    match (&mut input).take(PEEK).read_to_end(&mut head) {
+        Ok(_) => Ok((head.clone(), Box::new(Cursor::new(head).chain(input)))),
+        Err(e) if head.is_empty() && e.kind() == ErrorKind::UnexpectedEof => {
+            Err(TraceError::Truncated { position, what: "the compressed data", records: 0 })
+        }
+        Err(source) if head.is_empty() => Err(TraceError::Io { position, source }),
+        Err(e) => Ok((head.clone(), Box::new(Cursor::new(head).chain(Failing(Some(e)))))),
+    }
+}
+
+/// Gives its error once, then nothing.
+struct Failing(Option<std::io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 /// The format of a trace that begins with `head` (a few hundred bytes are enough), uncompressed.
