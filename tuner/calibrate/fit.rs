@@ -22,16 +22,15 @@ pub fn fit(target: &Target, points: &[Point]) -> Result<Profile, CalibrateError>
     let alone = |random| points.iter().filter(small).find(|p| p.spot.depth == 1 && p.spot.random == random);
     let (Some(random), Some(sequential)) = (alone(true), alone(false)) else { return Err(incomplete()) };
     let deepest = points.iter().filter(small).max_by_key(|p| p.spot.depth).ok_or_else(incomplete)?;
-    let most_iops = points.iter().filter(small).map(|p| p.rate).fold(0.0, f64::max);
-    let most_mb = points.iter().filter(large).map(Point::mb_per_s).fold(0.0, f64::max);
+    let most_iops = plateau(points.iter().filter(small).map(|p| p.rate));
+    let most_mb = plateau(points.iter().filter(large).map(Point::mb_per_s));
     let request_mb = points.iter().filter_map(|p| rate_within(p, random)).fold(0.0, f64::max);
     let request_mb = if request_mb > 0.0 { request_mb } else { most_mb };
     // Where single requests are faster than all together, something paces them.
     let paced = points.iter().filter(large).any(stalls) || request_mb > most_mb * (1.0 + SAME);
     let bandwidth_mb = if paced { most_mb.max(request_mb) } else { most_mb };
     let request_mb = request_mb.min(bandwidth_mb);
-    let saturated = deepest.rate < most_iops * (1.0 - SAME)
-        || points.iter().filter(small).any(|p| p.spot.depth * 2 <= deepest.spot.depth && p.rate > deepest.rate * (1.0 - SAME));
+    let saturated = stalls(random) || deepest.rate < STALLED * deepest.spot.depth as f64 / random.quantile(0.5);
     let channels =
         if saturated { (most_iops * random.quantile(0.5)).ceil().max(1.0) as u32 } else { deepest.spot.depth as u32 };
     let transfer = 4096.0 / (request_mb * 1e6);
@@ -54,6 +53,13 @@ pub fn fit(target: &Target, points: &[Point]) -> Result<Profile, CalibrateError>
     };
     profile.check()?;
     Ok(profile)
+}
+
+/// What the highest rates have in common: their mean. The highest alone is too high by the burst that a throttle lets through first.
+fn plateau(rates: impl Iterator<Item = f64> + Clone) -> f64 {
+    let highest = rates.clone().fold(0.0, f64::max);
+    let (sum, n) = rates.filter(|rate| *rate > highest * (1.0 - SAME)).fold((0.0, 0), |(sum, n), rate| (sum + rate, n + 1));
+    sum / f64::from(n.max(1))
 }
 
 /// Whether now and then a read waited far longer than most.
