@@ -89,7 +89,7 @@ fn throughput_is_that_of_the_kernel_within_a_tenth() {
 
 /// The whole table, for `docs/SIMULATOR.md`.
 #[test]
-#[ignore = "eight minutes"]
+#[ignore = "nine minutes"]
 fn every_point_of_the_table() {
     sweep(
         &[(1000, 400_000_000), (3000, 150_000_000), (6000, 250_000_000)],
