@@ -31,8 +31,8 @@ pub fn fit(target: &Target, points: &[Point]) -> Result<Profile, CalibrateError>
     let bandwidth_mb = if paced { most_mb.max(request_mb) } else { most_mb };
     let request_mb = request_mb.min(bandwidth_mb);
     let saturated = deepest.rate < STALLED * deepest.spot.depth as f64 / random.quantile(0.5);
-    let channels =
-        if saturated { (most_iops * random.quantile(0.5)).ceil().max(1.0) as u32 } else { deepest.spot.depth as u32 };
+    // Measured rates scatter by some percent, and 2.02 channels are two.
+    let channels = if saturated { (most_iops / random.rate - 0.1).ceil().max(1.0) as u32 } else { deepest.spot.depth as u32 };
     let limit = saturated.then_some(most_iops);
     let transfer = 4096.0 / (request_mb * 1e6);
     let differ = (sequential.quantile(0.5) / random.quantile(0.5) - 1.0).abs() > SAME;
