@@ -53,14 +53,28 @@ fn a_throttled_device_gives_its_limits() {
 }
 
 #[test]
-fn a_mounted_device_is_not_loaded_unasked() {
+fn a_device_in_use_is_not_loaded_unasked() {
     if super::skipped() {
         return;
     }
     let testbed = Testbed::new(256, Fs::Ext4).unwrap();
     let args = Command::parse_from(["calibrate", &testbed.name]).args;
+    let mut reader = std::process::Command::new("fio");
+    reader.args(["--name=r", "--rw=read", "--direct=1", "--readonly", "--time_based", "--runtime=20", "--output=/dev/null"]);
+    let mut reader = reader.arg(format!("--filename=/dev/{}", testbed.name)).spawn().unwrap();
+    // It takes fio a moment to start; what is waited for is its first read.
+    let stat = format!("/sys/block/{}/stat", testbed.name);
+    let reads = || std::fs::read_to_string(&stat).unwrap().split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    let before = reads();
+    while reads() == before && reader.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let error = run(&args, &Roots::default(), &mut Vec::new(), &mut Vec::new()).unwrap_err().to_string();
-    assert!(error.contains("is mounted on") && error.contains("--yes"), "{error}");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    for part in ["is mounted on", "had I/O in the last second", "--yes"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

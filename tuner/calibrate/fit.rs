@@ -22,18 +22,18 @@ pub fn fit(target: &Target, points: &[Point]) -> Result<Profile, CalibrateError>
     let alone = |random| points.iter().filter(small).find(|p| p.spot.depth == 1 && p.spot.random == random);
     let (Some(random), Some(sequential)) = (alone(true), alone(false)) else { return Err(incomplete()) };
     let deepest = points.iter().filter(small).max_by_key(|p| p.spot.depth).ok_or_else(incomplete)?;
-    let most_iops = points.iter().filter(small).map(|p| p.rate).fold(0.0, f64::max);
-    let most_mb = points.iter().filter(large).map(Point::mb_per_s).fold(0.0, f64::max);
+    let most_iops = plateau(points.iter().filter(small).map(|p| p.rate));
+    let most_mb = plateau(points.iter().filter(large).map(Point::mb_per_s));
     let request_mb = points.iter().filter_map(|p| rate_within(p, random)).fold(0.0, f64::max);
     let request_mb = if request_mb > 0.0 { request_mb } else { most_mb };
     // Where single requests are faster than all together, something paces them.
     let paced = points.iter().filter(large).any(stalls) || request_mb > most_mb * (1.0 + SAME);
     let bandwidth_mb = if paced { most_mb.max(request_mb) } else { most_mb };
     let request_mb = request_mb.min(bandwidth_mb);
-    let saturated = deepest.rate < most_iops * (1.0 - SAME)
-        || points.iter().filter(small).any(|p| p.spot.depth * 2 <= deepest.spot.depth && p.rate > deepest.rate * (1.0 - SAME));
-    let channels =
-        if saturated { (most_iops * random.quantile(0.5)).ceil().max(1.0) as u32 } else { deepest.spot.depth as u32 };
+    let saturated = deepest.rate < STALLED * deepest.spot.depth as f64 / random.quantile(0.5);
+    // Measured rates scatter by some percent, and 2.02 channels are two.
+    let channels = if saturated { (most_iops / random.rate - 0.1).ceil().max(1.0) as u32 } else { deepest.spot.depth as u32 };
+    let limit = saturated.then_some(most_iops);
     let transfer = 4096.0 / (request_mb * 1e6);
     let differ = (sequential.quantile(0.5) / random.quantile(0.5) - 1.0).abs() > SAME;
     let profile = Profile {
@@ -43,8 +43,8 @@ pub fn fit(target: &Target, points: &[Point]) -> Result<Profile, CalibrateError>
         max_sectors_kb: target.max_sectors_kb / 4 * 4,
         optimal_io_bytes: target.optimal_io_bytes,
         plug_us: 0.0,
-        latency: latency(if differ { sequential } else { random }, transfer),
-        random_latency: differ.then(|| latency(random, transfer)),
+        latency: latency(if differ { sequential } else { random }, transfer, limit),
+        random_latency: differ.then(|| latency(random, transfer, limit)),
         rotational: None,
         throttle: None,
         iops: saturated.then_some(BucketLimits { baseline: most_iops, burst: None, credit: 0.0 }),
@@ -54,6 +54,13 @@ pub fn fit(target: &Target, points: &[Point]) -> Result<Profile, CalibrateError>
     };
     profile.check()?;
     Ok(profile)
+}
+
+/// What the highest rates have in common: their mean. The highest alone is too high by the burst that a throttle lets through first.
+fn plateau(rates: impl Iterator<Item = f64> + Clone) -> f64 {
+    let highest = rates.clone().fold(0.0, f64::max);
+    let (sum, n) = rates.filter(|rate| *rate > highest * (1.0 - SAME)).fold((0.0, 0), |(sum, n), rate| (sum + rate, n + 1));
+    sum / f64::from(n.max(1))
 }
 
 /// Whether now and then a read waited far longer than most.
@@ -73,14 +80,23 @@ fn incomplete() -> CalibrateError {
     keepahead_sim::device::ProfileError::Form("a point of the plan is missing".into()).into()
 }
 
-/// Quantiles of a point's latencies, less the time that its bytes take. A stall at a throttle's limit is no latency: where there are
-/// stalls, what is beyond the 95th percentile is left to the limit.
-fn latency(point: &Point, transfer: f64) -> Latency {
-    let all = [0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999];
-    let few = &all[..if stalls(point) { 5 } else { 7 }];
+/// Quantiles of a point's latencies, less the time that its bytes take; the last one is set so that the mean is the measured one.
+///
+/// A wait at a limit is no latency: where one read at a time stalls and still comes up to the limit, what is beyond the 95th percentile
+/// is left to the limit.
+fn latency(point: &Point, transfer: f64, limit: Option<f64>) -> Latency {
     // µs with one decimal: the rest is noise.
-    let us = |p: f64| ((point.quantile(p) - transfer).max(1e-6) * 1e7).round() / 10.0;
-    Latency { quantiles: few.iter().map(|p| [*p, us(*p)]).collect(), ..Latency::default() }
+    let us = |seconds: f64| ((seconds - transfer).max(1e-6) * 1e7).round() / 10.0;
+    let mut lines: Vec<[f64; 2]> = [0.05, 0.25, 0.5, 0.75, 0.95].map(|p| [p, us(point.quantile(p))]).into();
+    if !(stalls(point) && limit.is_some_and(|limit| point.rate > limit * (1.0 - 2.0 * SAME))) {
+        lines.extend([0.99, 0.999].map(|p| [p, us(point.quantile(p))]));
+        let mean = us(point.latencies.iter().sum::<f64>() / point.latencies.len() as f64);
+        let below = lines.windows(2).map(|w| (w[1][0] - w[0][0]) * (w[0][1] + w[1][1]) / 2.0).sum::<f64>() + 0.05 * lines[0][1];
+        let last = lines[lines.len() - 1];
+        let rest = 2.0 * (mean - below) / (1.0 - last[0]) - last[1];
+        lines.push([1.0, rest.round().max(last[1])]);
+    }
+    Latency { quantiles: lines, ..Latency::default() }
 }
 
 /// Reads a second of the profile's model in a situation, over five seconds of virtual time.

@@ -8,8 +8,9 @@ use crate::cli::{Exit, Refused};
 use anyhow::Context;
 use clap::Args;
 use keepahead_sim::device::Profile;
+use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
@@ -34,8 +35,12 @@ pub fn run(args: &CalibrateArgs, roots: &Roots, said: &mut dyn Write, out: &mut 
     if !args.yes {
         agree(&target, args.seconds, said)?;
     }
-    // Before the measurement: a wrong path should not cost its time.
-    let mut file = args.out.as_ref().map(create).transpose()?;
+    if let Some(path) = &args.out {
+        // Before the measurement: a wrong path should not cost its time.
+        anyhow::ensure!(!path.exists(), "{} exists: name another file, or remove it", path.display());
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        anyhow::ensure!(dir.is_dir(), "{}: there is no directory {}", path.display(), dir.display());
+    }
     writeln!(said, "reading from {} for {} s, nothing is written to it", target.path.display(), args.seconds)?;
     let points = calibrate::measure(&target, Duration::from_secs(args.seconds), |_| ())?;
     let profile = calibrate::fit(&target, &points)?;
@@ -46,14 +51,9 @@ pub fn run(args: &CalibrateArgs, roots: &Roots, said: &mut dyn Write, out: &mut 
         args.seconds,
         toml::to_string(&profile)?
     );
-    match (&mut file, &args.out) {
-        (Some(file), Some(path)) => file.write_all(text.as_bytes()).with_context(|| path.display().to_string()),
-        _ => Ok(out.write_all(text.as_bytes())?),
-    }
-}
-
-fn create(path: &PathBuf) -> anyhow::Result<std::fs::File> {
-    std::fs::File::create_new(path).with_context(|| path.display().to_string())
+    let Some(path) = &args.out else { return Ok(out.write_all(text.as_bytes())?) };
+    let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| path.display().to_string())
 }
 
 /// Returns where nobody uses the device or the person at the terminal agrees.
