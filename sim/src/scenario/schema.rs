@@ -92,7 +92,7 @@ pub struct DeviceEntry {
     pub label: String,
     /// Name of a built-in profile; without it `figures` must be complete.
     pub profile: Option<String>,
-    /// What differs from the profile, by the names in [`Profile`](crate::device::profile::Profile).
+    /// What differs from the profile, by the names in [`Profile`](crate::device::Profile).
     #[serde(default)]
     pub figures: toml::Table,
     #[serde(default = "default_read_ahead")]
