@@ -90,7 +90,10 @@ fn work(built: &mut Built<'_, '_>, spec: &ProgramSpec, seed: u64) -> Result<Box<
             let shape = ScanShape { access: s.access, request, stride, start: 0, reverse: false, repeat: s.repeat };
             Box::new(Scan::new(opens.group(&s.files)?, shape))
         }
-        ProgramSpec::Random(s) => Box::new(Random::new(opens.group(&s.files)?, s.access, s.request_kib * KIB, s.zipf, seed)),
+        ProgramSpec::Random(s) => {
+            let (request, extent) = (s.request_kib * KIB, s.extent_kib.unwrap_or(s.request_kib) * KIB);
+            Box::new(Random::new(opens.group(&s.files)?, s.access, extent, request, s.zipf, seed))
+        }
         ProgramSpec::Runs(s) => {
             Box::new(Runs::new(opens.group(&s.files)?, s.access, s.request_kib * KIB, s.pages.clone(), seed))
         }

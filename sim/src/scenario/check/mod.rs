@@ -58,7 +58,8 @@ pub(super) fn range(key: impl std::fmt::Display, value: f64, low: f64, high: f64
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(ScenarioError::impossible(key, value, &format!("must be {low} to {high}"), way_out))
+    let limit = if high == f64::MAX { format!("must be at least {low}") } else { format!("must be {low} to {high}") };
+    Err(ScenarioError::impossible(key, value, &limit, way_out))
 }
 
 /// Index of the device with this label; `key` is where the label stands.
@@ -132,7 +133,11 @@ fn bands(scenario: &Scenario) -> Result<(), ScenarioError> {
     for (name, band) in all.into_iter().filter_map(|(n, b)| Some((n, b?))) {
         let Band { min, max } = band;
         let (low, high) = (min.unwrap_or(f64::MIN), max.unwrap_or(f64::MAX));
-        range(format!("bands.{name}"), low, f64::MIN, high, "min must be a number not above max, or nothing can hold")?;
+        // NaN is in no range, so it is refused too.
+        if !(f64::MIN..=high).contains(&low) {
+            let value = format!("{{ min = {low}, max = {high} }}");
+            return Err(ScenarioError::impossible(format!("bands.{name}"), value, "min must not be above max", "swap them"));
+        }
     }
     Ok(())
 }
@@ -157,8 +162,10 @@ pub(super) fn profile(scenario: &Scenario, index: usize) -> Result<Profile, Scen
         table.insert("profile".into(), name.clone().into());
     }
     Profile::from_table(table).map_err(|e| {
-        let part = if entry.figures.is_empty() { "profile" } else { "figures" };
-        let value = entry.profile.as_deref().unwrap_or("none");
+        let (part, value) = match &entry.profile {
+            Some(name) if entry.figures.is_empty() => ("profile", format!("{name:?}")),
+            _ => ("figures", toml::Value::Table(entry.figures.clone()).to_string()),
+        };
         ScenarioError::impossible(
             format!("device[{index}].{part}"),
             value,

@@ -33,6 +33,10 @@ pub(super) fn check(key: &str, program: &ProgramSpec, layout: &Layout, scenario:
         ProgramSpec::Random(s) => {
             let group = at.files("random", "files", &s.files)?;
             at.request("random", s.request_kib, group)?;
+            let (extent, way_out) =
+                (s.extent_kib.unwrap_or(s.request_kib) as f64, "an extent is one request or more, within a file");
+            let most = kib(group.largest()).max(s.request_kib as f64).min(REQUEST_KIB);
+            range(format!("{key}.random.extent_kib"), extent, s.request_kib as f64, most, way_out)?;
             let zipf = s.zipf.unwrap_or(1.0);
             range(format!("{key}.random.zipf"), zipf, 0.0, 10.0, "1.0 is typical; leave it out for uniform")?;
             Ok(group.sizes.len())
@@ -116,7 +120,7 @@ impl<'a> Place<'a> {
                 way_out,
             ));
         }
-        let last = kib(group.total() - 1);
+        let last = ((group.total() - 1) / 1024 / s.request_kib * s.request_kib) as f64;
         range(key, s.start_kib as f64, 0.0, last, "it must lie before the end of the files")?;
         Ok(group.sizes.len())
     }
