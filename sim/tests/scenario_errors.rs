@@ -102,3 +102,46 @@ fn figures_are_laid_over_the_profile() {
     let spec = Scenario::parse(&text).unwrap().spec().unwrap();
     assert_eq!(spec.disks[0].disk.limits().max_sectors_kb, 512);
 }
+
+const DOCS: &str = include_str!("../../docs/scenarios.md");
+
+#[test]
+fn the_example_of_the_docs_runs() {
+    let example = DOCS.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let spec = Scenario::parse(example).unwrap().spec().unwrap();
+    assert_eq!((spec.tasks.len(), spec.files.len(), spec.happenings.len()), (4, 20, 5));
+    assert_eq!(spec.phases, ["quiet", "report"]);
+}
+
+/// The known keys that an error about an unknown one lists.
+fn known(from: &str, to: &str) -> Vec<String> {
+    let message = refused(from, to);
+    let names = message.split('`').skip(1).step_by(2).map(str::to_owned);
+    names.filter(|name| name != "nonsense").collect()
+}
+
+#[test]
+fn the_docs_name_every_key() {
+    let program = "random = { files = \"data\", request_kib = 4 }";
+    let mut keys = known("duration_s = 60", "nonsense = 1");
+    for table in ["[bands]", "[[cgroup]]", "[[device]]", "[[files]]", "[[task]]", "[[happening]]"] {
+        keys.extend(known("\n[[device]]", &format!("{table}\nnonsense = 1\n[[device]]")));
+    }
+    keys.extend(known("\n[[device]]", "[[happening]]\nat_s = 1\nwhat = \"nonsense\"\n[[device]]"));
+    for what in ["admin_writes", "kernel_raises", "memory_limit", "degrade", "sensor", "memory_pressure"] {
+        keys.extend(known("\n[[device]]", &format!("[[happening]]\nat_s = 1\nwhat.{what} = {{ nonsense = 1 }}\n[[device]]")));
+    }
+    let programs = known(program, "nonsense = {}");
+    for name in programs.iter().filter(|name| *name != "idle") {
+        keys.extend(known(program, &format!("{name} = {{ nonsense = 1 }}")));
+    }
+    keys.extend(known(program, "rocksdb = { files = \"data\", benchmark = \"nonsense\" }"));
+    keys.extend(known(program, "phases.of = [{ nonsense = 1 }]"));
+    keys.extend(known(program, "streams = { files = \"data\", streams = 1, turns = \"nonsense\" }"));
+    keys.extend(programs);
+    assert!(keys.len() > 100, "{keys:?}");
+    for key in keys {
+        let named = [format!("`{key}`"), format!("`\"{key}\"`"), format!("[{key}]")];
+        assert!(named.iter().any(|name| DOCS.contains(name)), "docs/scenarios.md does not name {key}");
+    }
+}
