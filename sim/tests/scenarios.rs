@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 const STEPS: u32 = 100_000;
 
+#[expect(clippy::disallowed_methods, reason = "the crate reads no files; its tests read the fixtures")]
 fn fixtures() -> Vec<(PathBuf, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/scenarios");
     let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());

@@ -233,40 +233,46 @@ pub(super) fn pace(key: &str, think_us: &Distribution, arrival: Arrival) -> Resu
 }
 
 fn happenings(scenario: &Scenario) -> Result<(), ScenarioError> {
+    let mut times = 0.0;
     for (i, entry) in scenario.happenings.iter().enumerate() {
         let at = format!("happening[{i}]");
         range(format!("{at}.at_s"), entry.at_s, 0.0, scenario.duration_s, "it must happen within duration_s")?;
+        times += 1.0;
         if let Some(every) = entry.every_s {
             range(format!("{at}.every_s"), every, 0.01, LONGEST_S, "leave it out for once")?;
+            times += scenario.duration_s / every;
         }
-        let what = format!("{at}.what");
-        match &entry.what {
-            What::AdminWrites { device: label, read_ahead_kb } => {
-                device(scenario, &format!("{what}.admin_writes.device"), label)?;
-                read_ahead(scenario, &format!("{what}.admin_writes.read_ahead_kb"), *read_ahead_kb)?;
-            }
-            What::KernelRaises { device: label, read_ahead_kb, .. } => {
-                device(scenario, &format!("{what}.kernel_raises.device"), label)?;
-                read_ahead(scenario, &format!("{what}.kernel_raises.read_ahead_kb"), *read_ahead_kb)?;
-            }
-            What::MemoryLimit { cgroup: name, memory_mib } => {
-                cgroup(scenario, &format!("{what}.memory_limit.cgroup"), name)?;
-                let key = format!("{what}.memory_limit.memory_mib");
-                range(key, *memory_mib, MEMORY_MIB.0, MEMORY_MIB.1, "write the page cache that fits, in MiB")?;
-            }
-            What::Degrade { device: label, latency, slowdown } => {
-                device(scenario, &format!("{what}.degrade.device"), label)?;
-                range(format!("{what}.degrade.latency"), *latency, 0.001, 1e6, "1 changes nothing")?;
-                range(format!("{what}.degrade.slowdown"), *slowdown, 0.001, 1e6, "1 changes nothing")?;
-            }
-            What::Sensor { device: label, .. } => {
-                device(scenario, &format!("{what}.sensor.device"), label)?;
-            }
-            What::MemoryPressure { percent } => {
-                range(format!("{what}.memory_pressure.percent"), *percent, 0.0, 100.0, "it is a share of time in percent")?;
-            }
-            What::DropCaches => {}
-        }
+        range(&at, times, 0.0, 1e6, "all happenings so far are too many")?;
+        what(scenario, &format!("{at}.what"), &entry.what)?;
     }
     Ok(())
+}
+
+fn what(scenario: &Scenario, key: &str, what: &What) -> Result<(), ScenarioError> {
+    let disk = |name: &str, label: &str| device(scenario, &format!("{key}.{name}.device"), label).map(drop);
+    match what {
+        What::AdminWrites { device, read_ahead_kb } => {
+            disk("admin_writes", device)?;
+            read_ahead(scenario, &format!("{key}.admin_writes.read_ahead_kb"), *read_ahead_kb)
+        }
+        What::KernelRaises { device, read_ahead_kb, .. } => {
+            disk("kernel_raises", device)?;
+            read_ahead(scenario, &format!("{key}.kernel_raises.read_ahead_kb"), *read_ahead_kb)
+        }
+        What::MemoryLimit { cgroup: name, memory_mib } => {
+            cgroup(scenario, &format!("{key}.memory_limit.cgroup"), name)?;
+            let key = format!("{key}.memory_limit.memory_mib");
+            range(key, *memory_mib, MEMORY_MIB.0, MEMORY_MIB.1, "write the page cache that fits, in MiB")
+        }
+        What::Degrade { device, latency, slowdown } => {
+            disk("degrade", device)?;
+            range(format!("{key}.degrade.latency"), *latency, 0.001, 1e6, "1 changes nothing")?;
+            range(format!("{key}.degrade.slowdown"), *slowdown, 0.001, 1e6, "1 changes nothing")
+        }
+        What::Sensor { device, .. } => disk("sensor", device),
+        What::MemoryPressure { percent } => {
+            range(format!("{key}.memory_pressure.percent"), *percent, 0.0, 100.0, "it is a share of time in percent")
+        }
+        What::DropCaches => Ok(()),
+    }
 }
