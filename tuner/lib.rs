@@ -4,7 +4,10 @@
 
 pub mod actuator;
 pub mod agent;
+pub mod calibrate;
 pub mod cli;
 pub mod config;
 pub mod journal;
 pub mod sensor;
+#[cfg(feature = "ebpf")]
+pub mod validate;

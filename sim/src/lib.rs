@@ -5,9 +5,14 @@
 //! One way round: `scenario` or `trace` → `workload` (what tasks ask for) → `world` (time, tasks, the loop) → `kernel` (what the page
 //! cache does about it) → `device` (how long that takes) → `report`. Nothing here reads a clock: equal seeds give equal bytes.
 
+pub mod cache;
 pub mod device;
 pub mod event;
+pub mod kernel;
 pub mod report;
 pub mod scenario;
+pub mod script;
 pub mod spec;
+pub mod trace;
 pub mod workload;
+pub mod world;

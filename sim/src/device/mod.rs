@@ -5,6 +5,7 @@
 
 mod bucket;
 mod check;
+mod fixed;
 mod latency;
 mod model;
 mod profile;
@@ -13,6 +14,7 @@ mod tests;
 mod throttle;
 
 pub use bucket::BucketLimits;
+pub use fixed::Fixed;
 pub use profile::{FirstTouch, Latency, Profile, ProfileError, Rotational};
 pub use throttle::{Throttle, ThrottleLimits};
 

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Page replacement by memory cgroup: an active and an inactive list, second chances, and refault distance, as `mm/vmscan.c`,
+//! `mm/swap.c` and `mm/workingset.c` do it for file pages on a machine without swap (rules read in 6.1 to 7.x; this part is the same).
+
+use super::{AGE_BITS, Folio, FolioId, List, SHADOW, SHADOW_WORKINGSET, Store, flag};
+use keepahead_core::units::Nanos;
+
+/// Pages that reclaim takes at least and looks at a time (`SWAP_CLUSTER_MAX`).
+const CLUSTER: u64 = 32;
+/// Reclaim starts by looking at 1/4096 of a list and doubles from there (`DEF_PRIORITY`).
+const PRIORITY: u32 = 12;
+
+/// A folio that reclaim took.
+#[derive(Clone, Copy, Debug)]
+pub struct Evicted {
+    pub folio: Folio,
+    /// Of its pages: brought in unasked and never demanded, in truth and as the sensor sees it.
+    pub unused: u32,
+    pub pending: u32,
+}
+
+/// Who maps a folio: asked by reclaim.
+pub trait Rmap {
+    /// Page table entries of the folio that were used since the last question, in mappings that count for recency; the question
+    /// clears them.
+    fn referenced(&mut self, folio: &Folio) -> u32;
+}
+
+#[derive(Default)]
+struct Group {
+    limit: u64,
+    charged: u64,
+    active: List,
+    inactive: List,
+    /// Pages that left or rose in the lists so far: the clock of refault distances (`nonresident_age`).
+    age: u64,
+    /// Folios activated by a refault so far, and at the end of the last reclaim.
+    activations: u64,
+    activations_seen: u64,
+    refaults: u64,
+}
+
+#[derive(Default)]
+pub struct Memory {
+    groups: Vec<Group>,
+}
+
+impl Memory {
+    pub fn add_group(&mut self, bytes: u64) {
+        self.groups.push(Group { limit: bytes / 4096, ..Group::default() });
+    }
+
+    pub fn set_limit(&mut self, group: usize, bytes: u64) {
+        self.groups[group].limit = bytes / 4096;
+    }
+
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn limit_pages(&self, group: usize) -> u64 {
+        self.groups[group].limit
+    }
+
+    pub fn charged_pages(&self, group: usize) -> u64 {
+        self.groups[group].charged
+    }
+
+    /// File pages that came back after eviction, all groups (`workingset_refault_file`).
+    pub fn refaults(&self) -> u64 {
+        self.groups.iter().map(|g| g.refaults).sum()
+    }
+
+    /// Makes room for `pages` in a group; what had to go is appended to `out`. Room is made in clusters, never refused: where
+    /// everything is still being read, the group overshoots.
+    pub fn charge(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        pages: u64,
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) {
+        let over = |g: &Group| (g.charged + pages).saturating_sub(g.limit);
+        while over(&self.groups[group]) > 0 {
+            if self.reclaim(store, group, pages.max(CLUSTER), now, rmap, out) == 0 {
+                break;
+            }
+        }
+        self.groups[group].charged += pages;
+    }
+
+    /// Puts a charged folio into the cache and on a list; one that was evicted recently enough to have stayed in a cache of the
+    /// active list's size comes back active (`workingset_refault`).
+    pub fn add(&mut self, store: &mut Store, mut folio: Folio) -> FolioId {
+        let group = &mut self.groups[usize::from(folio.cgroup)];
+        let (id, shadow) = store.insert(folio);
+        if let Some(shadow) = shadow {
+            group.refaults += folio.pages();
+            let distance = (group.age as u32).wrapping_sub(shadow) & AGE_BITS;
+            if u64::from(distance) <= group.active.pages {
+                folio.flags |= flag::ACTIVE | if shadow & SHADOW_WORKINGSET != 0 { flag::WORKINGSET } else { 0 };
+                group.age += folio.pages();
+                group.activations += folio.pages();
+                store.folios[id as usize].flags = folio.flags;
+            }
+        }
+        let list = if folio.has(flag::ACTIVE) { &mut group.active } else { &mut group.inactive };
+        list.push_front(&mut store.folios, id);
+        id
+    }
+
+    /// A read of the folio (`folio_mark_accessed`): first it is referenced, then it rises to the active list.
+    pub fn accessed(&mut self, store: &mut Store, id: FolioId) {
+        let folio = &mut store.folios[id as usize];
+        if !folio.has(flag::REFERENCED) {
+            folio.flags |= flag::REFERENCED;
+        } else if !folio.has(flag::ACTIVE) {
+            let pages = folio.pages();
+            folio.flags = (folio.flags | flag::ACTIVE) & !flag::REFERENCED;
+            let group = &mut self.groups[usize::from(folio.cgroup)];
+            group.inactive.unlink(&mut store.folios, id);
+            group.active.push_front(&mut store.folios, id);
+            group.age += pages;
+        }
+        let folio = &store.folios[id as usize];
+        if folio.has(flag::ACTIVE) && folio.has(flag::REFERENCED) && !folio.has(flag::MARKER) {
+            store.settle(id, true);
+        }
+    }
+
+    /// Takes a folio out without a trace (invalidation, truncation).
+    pub fn drop_folio(&mut self, store: &mut Store, id: FolioId) -> Evicted {
+        self.off_list(store, id);
+        self.take_out(store, id, 0)
+    }
+
+    /// Moves a folio to the end of the inactive list, its references forgotten (`MADV_COLD`, `folio_deactivate`).
+    pub fn deactivate(&mut self, store: &mut Store, id: FolioId) {
+        self.off_list(store, id);
+        let folio = &mut store.folios[id as usize];
+        folio.flags &= !(flag::ACTIVE | flag::REFERENCED);
+        let group = usize::from(folio.cgroup);
+        self.groups[group].inactive.push_back(&mut store.folios, id);
+        store.settle(id, false);
+    }
+
+    fn off_list(&mut self, store: &mut Store, id: FolioId) {
+        let folio = store.folios[id as usize];
+        let group = &mut self.groups[usize::from(folio.cgroup)];
+        let list = if folio.has(flag::ACTIVE) { &mut group.active } else { &mut group.inactive };
+        list.unlink(&mut store.folios, id);
+    }
+
+    fn take_out(&mut self, store: &mut Store, id: FolioId, shadow: u32) -> Evicted {
+        let folio = store.folios[id as usize];
+        let group = &mut self.groups[usize::from(folio.cgroup)];
+        group.charged -= folio.pages();
+        let (unused, pending) = store.take_out(id, shadow, group.age);
+        Evicted { folio, unused, pending }
+    }
+
+    /// Takes at least `target` pages from a group where it can; gives how many (`try_to_free_mem_cgroup_pages`).
+    pub fn reclaim(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        target: u64,
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) -> u64 {
+        let g = &self.groups[group];
+        let deactivate = g.activations != g.activations_seen || inactive_is_low(g);
+        let mut taken = self.passes(store, group, (target, deactivate), now, rmap, out);
+        if taken == 0 && !deactivate {
+            taken = self.passes(store, group, (target, true), now, rmap, out);
+        }
+        let g = &mut self.groups[group];
+        g.activations_seen = g.activations;
+        // Older shadows lie beyond every refault distance that could still count.
+        let (age, reach) = (g.age, g.active.pages + g.inactive.pages);
+        store.forget(age, reach);
+        taken
+    }
+
+    fn passes(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        (target, deactivate): (u64, bool),
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) -> u64 {
+        let mut taken = 0;
+        for priority in (0..=PRIORITY).rev() {
+            let g = &self.groups[group];
+            let mut scan = (g.inactive.pages >> priority, g.active.pages >> priority);
+            while scan.0 > 0 || scan.1 > 0 {
+                let batch = (scan.0.min(CLUSTER), scan.1.min(CLUSTER));
+                scan = (scan.0 - batch.0, scan.1 - batch.1);
+                taken += self.shrink_inactive(store, group, batch.0, now, rmap, out);
+                if deactivate {
+                    self.shrink_active(store, group, batch.1, rmap);
+                }
+                if taken >= target {
+                    return taken;
+                }
+            }
+        }
+        taken
+    }
+
+    fn shrink_active(&mut self, store: &mut Store, group: usize, pages: u64, rmap: &mut impl Rmap) {
+        let mut scanned = 0;
+        while scanned < pages {
+            let Some(id) = self.groups[group].active.pop_back(&mut store.folios) else { return };
+            let folio = &mut store.folios[id as usize];
+            scanned += folio.pages();
+            folio.flags = (folio.flags | flag::WORKINGSET) & !flag::ACTIVE;
+            // File pages go down whether used or not; the question clears their page table references.
+            rmap.referenced(folio);
+            self.groups[group].inactive.push_front(&mut store.folios, id);
+            store.settle(id, false);
+        }
+    }
+
+    fn shrink_inactive(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        pages: u64,
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) -> u64 {
+        let (mut scanned, mut taken) = (0, 0);
+        while scanned < pages {
+            let Some(id) = self.groups[group].inactive.pop_back(&mut store.folios) else { break };
+            let folio = &mut store.folios[id as usize];
+            let size = folio.pages();
+            scanned += size;
+            if folio.ready > now || folio.has(flag::DIRTY) {
+                self.groups[group].inactive.push_front(&mut store.folios, id);
+                continue;
+            }
+            let entries = rmap.referenced(folio);
+            let referenced = folio.has(flag::REFERENCED);
+            folio.flags &= !flag::REFERENCED;
+            if entries > 0 {
+                folio.flags |= flag::REFERENCED;
+                if referenced || entries > 1 {
+                    folio.flags |= flag::ACTIVE;
+                    self.groups[group].age += size;
+                    self.groups[group].active.push_front(&mut store.folios, id);
+                } else {
+                    self.groups[group].inactive.push_front(&mut store.folios, id);
+                }
+                continue;
+            }
+            let workingset = if folio.has(flag::WORKINGSET) { SHADOW_WORKINGSET } else { 0 };
+            let shadow = SHADOW | workingset | (self.groups[group].age as u32 & AGE_BITS);
+            self.groups[group].age += size;
+            out.push(self.take_out(store, id, shadow));
+            taken += size;
+        }
+        taken
+    }
+}
+
+/// The inactive list should hold about 1/sqrt(10 GiB) of the memory, half of it below 1 GiB (`inactive_is_low`).
+fn inactive_is_low(g: &Group) -> bool {
+    let gib = (g.inactive.pages + g.active.pages) >> 18;
+    let ratio = if gib > 0 { (10 * gib).isqrt() } else { 1 };
+    g.inactive.pages * ratio < g.active.pages
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The simulated kernel: reads, faults and advice come in, the page cache and the disks answer. Calls that have to wait say until when
+//! and are called again then, so that tasks interleave where they do in the real one: at waits for pages.
+
+mod account;
+mod advice;
+mod fault;
+mod fill;
+mod read;
+mod rules;
+mod window;
+mod write;
+
+pub use account::{Demand, Probe, hist_add};
+pub use fault::TouchCall;
+pub use read::ReadCall;
+pub use rules::{MAX_ORDER, Rules};
+
+use crate::cache::{Evicted, Folio, Memory, Rmap, Store, stretches};
+use crate::device::{Disk, Piece};
+use crate::event::{Event, RaState};
+use crate::spec::{FileSystem, Generation};
+use crate::workload::Madvice;
+use keepahead_core::sample::Counters;
+use keepahead_core::units::{Kib, Nanos, PAGE_BYTES};
+
+/// Time that the processor takes, ns: measured on a 3 GHz x86-64 of 2023 with `fio` and loops over cached pages. They bound cached
+/// throughput; beside a disk they hardly show.
+pub mod cpu {
+    pub const SYSCALL: u64 = 250;
+    /// Copying one page to the program.
+    pub const COPY: u64 = 120;
+    /// A load from a mapped page.
+    pub const LOAD: u64 = 4;
+    /// A fault that fault-around answers.
+    pub const FAULT: u64 = 700;
+    /// Allocating and adding a folio.
+    pub const FOLIO: u64 = 300;
+    /// Submitting a window.
+    pub const SUBMIT: u64 = 2_000;
+    /// Waking up after I/O.
+    pub const WAKE: u64 = 5_000;
+}
+
+pub struct File {
+    pub disk: usize,
+    pub bytes: u64,
+    /// Where it lies on the disk.
+    base: u64,
+    dirty: Vec<u32>,
+}
+
+impl File {
+    pub fn pages(&self) -> u64 {
+        self.bytes.div_ceil(PAGE_BYTES)
+    }
+}
+
+/// An open file description.
+pub struct Open {
+    pub file: u32,
+    pub ra: RaState,
+    /// `FMODE_RANDOM`.
+    pub random: bool,
+    /// `FMODE_NOREUSE`.
+    pub noreuse: bool,
+}
+
+/// A mapping of pages `first..first + pages` of a file; its address is aligned like page 0 of the file.
+pub struct Map {
+    pub open: usize,
+    pub first: u64,
+    pub pages: u64,
+    /// Advice splits a mapping into areas (`struct vm_area_struct`), and fault-around stays within one: first page and advice of each,
+    /// ascending, neighbours always different.
+    areas: Vec<(u64, Option<Madvice>)>,
+    /// Bits of 64 file pages each, from the stretch of `first`: mapped, and used since reclaim last asked.
+    mapped: Vec<u64>,
+    young: Vec<u64>,
+}
+
+pub struct DiskState {
+    pub disk: Box<dyn Disk>,
+    pub read_ahead: Kib,
+    pub filesystem: FileSystem,
+    /// What the probes count.
+    pub seen: Counters,
+    /// What they cannot see: every touched page, and speculative pages used and evicted in truth.
+    pub touched: u64,
+    pub used: u64,
+    pub wasted: u64,
+    end: u64,
+}
+
+impl DiskState {
+    /// The counters with the truth in the place of what the probes estimate of mapped pages.
+    pub fn truth(&self) -> Counters {
+        let mut c = self.seen;
+        c.mmap_pages = self.touched;
+        c.spec_used = self.used;
+        c.spec_evicted = self.wasted;
+        c
+    }
+}
+
+pub struct Kernel {
+    pub rules: Rules,
+    pub store: Store,
+    pub memory: Memory,
+    pub files: Vec<File>,
+    pub opens: Vec<Open>,
+    pub maps: Maps,
+    pub disks: Vec<DiskState>,
+    /// Tracepoints, where somebody listens.
+    pub log: Option<Vec<Event>>,
+    pieces: Vec<Piece>,
+    evicted: Vec<Evicted>,
+}
+
+/// All mappings, and those of each file.
+#[derive(Default)]
+pub struct Maps {
+    pub all: Vec<Map>,
+    of_file: Vec<Vec<u32>>,
+    recency_by_advice: bool,
+}
+
+impl Rmap for Maps {
+    fn referenced(&mut self, folio: &Folio) -> u32 {
+        let mut count = 0;
+        for &map in &self.of_file[folio.file as usize] {
+            let map = &mut self.all[map as usize];
+            let advice = map.area(u64::from(folio.index).max(map.first)).2;
+            let recent = !self.recency_by_advice || !account::drops_recency(advice);
+            for (slot, bits) in map.bits(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
+                let young = map.young[slot] & bits;
+                map.young[slot] &= !bits;
+                count += if recent { young.count_ones() } else { 0 };
+            }
+        }
+        count
+    }
+}
+
+impl Map {
+    /// Places in the bit sets for those of pages `first..=last` that the mapping holds.
+    fn bits(&self, first: u64, last: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let (from, to) = (first.max(self.first), last.min(self.first + self.pages - 1));
+        let base = self.first / 64;
+        let range = (from <= to).then_some((from, to));
+        range.into_iter().flat_map(move |(from, to)| stretches(from, to).map(move |(s, bits)| ((s - base) as usize, bits)))
+    }
+
+    /// The area that holds a page: first and last page, and its advice.
+    pub(super) fn area(&self, page: u64) -> (u64, u64, Option<Madvice>) {
+        let after = self.areas.partition_point(|(first, _)| *first <= page).max(1);
+        let (first, advice) = self.areas[after - 1];
+        let last = self.areas.get(after).map_or(self.first + self.pages, |(next, _)| *next) - 1;
+        (first, last, advice)
+    }
+
+    /// Gives pages `first..=last` an advice; areas are split and merged as `madvise_update_vma` does.
+    pub(super) fn advise(&mut self, first: u64, last: u64, advice: Option<Madvice>) {
+        let after = (last + 1 < self.first + self.pages).then(|| (last + 1, self.area(last + 1).2));
+        self.areas.retain(|(page, _)| *page < first || *page > last + 1);
+        self.areas.push((first, advice));
+        self.areas.extend(after);
+        self.areas.sort_by_key(|(page, _)| *page);
+        self.areas.dedup_by(|later, earlier| later.1 == earlier.1);
+    }
+
+    fn is_mapped(&self, page: u64) -> bool {
+        self.mapped[(page / 64 - self.first / 64) as usize] >> (page % 64) & 1 != 0
+    }
+}
+
+impl Kernel {
+    pub fn new(generation: Generation) -> Kernel {
+        let rules = Rules::of(generation);
+        Kernel {
+            rules,
+            store: Store::default(),
+            memory: Memory::default(),
+            files: Vec::new(),
+            opens: Vec::new(),
+            maps: Maps { recency_by_advice: rules.advice_drops_recency, ..Maps::default() },
+            disks: Vec::new(),
+            log: None,
+            pieces: Vec::new(),
+            evicted: Vec::new(),
+        }
+    }
+
+    pub fn add_disk(&mut self, disk: Box<dyn Disk>, read_ahead: Kib, filesystem: FileSystem) -> usize {
+        self.disks.push(DiskState {
+            disk,
+            read_ahead,
+            filesystem,
+            seen: Counters::default(),
+            touched: 0,
+            used: 0,
+            wasted: 0,
+            end: 0,
+        });
+        self.disks.len() - 1
+    }
+
+    pub fn add_file(&mut self, disk: usize, bytes: u64) -> u32 {
+        let base = self.disks[disk].end;
+        // A gap of 1 MiB: the next file's first read does not continue this one's last.
+        self.disks[disk].end += bytes.next_multiple_of(1 << 20) + (1 << 20);
+        self.files.push(File { disk, bytes, base, dirty: Vec::new() });
+        self.maps.of_file.push(Vec::new());
+        self.store.add_file()
+    }
+
+    /// `open(2)`: the limit is copied from the bdi here and never again, but by advice.
+    pub fn open(&mut self, file: u32) -> usize {
+        let ra = RaState { ra_pages: self.ra_pages(file), prev_pos: -1, ..RaState::default() };
+        self.opens.push(Open { file, ra, random: false, noreuse: false });
+        self.opens.len() - 1
+    }
+
+    /// Closes and opens again.
+    pub fn reopen(&mut self, open: usize) {
+        let file = self.opens[open].file;
+        let ra = RaState { ra_pages: self.ra_pages(file), prev_pos: -1, ..RaState::default() };
+        self.opens[open] = Open { file, ra, random: false, noreuse: false };
+    }
+
+    /// `mmap(2)` of a part of an open file.
+    pub fn map(&mut self, open: usize, first: u64, pages: u64, advice: Option<Madvice>) -> usize {
+        let words = ((first + pages - 1) / 64 - first / 64 + 1) as usize;
+        let (mapped, young) = (vec![0; words], vec![0; words]);
+        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young });
+        let map = self.maps.all.len() - 1;
+        self.maps.of_file[self.opens[open].file as usize].push(map as u32);
+        map
+    }
+
+    /// The bdi's value in pages, as a write to `read_ahead_kb` leaves it.
+    fn ra_pages(&self, file: u32) -> u32 {
+        self.disks[self.files[file as usize].disk].read_ahead.pages() as u32
+    }
+
+    /// A write to `read_ahead_kb`; with `reach`, open files that carry the old value and no advice are refreshed as keepahead does
+    /// (`POSIX_FADV_NORMAL`). Gives how many there were.
+    pub fn set_read_ahead(&mut self, disk: usize, value: Kib, reach: bool) -> u32 {
+        let old = std::mem::replace(&mut self.disks[disk].read_ahead, value).pages() as u32;
+        let mut refreshed = 0;
+        for open in &mut self.opens {
+            let mine = self.files[open.file as usize].disk == disk && !open.random && !open.noreuse;
+            if reach && mine && open.ra.ra_pages == old {
+                open.ra.ra_pages = value.pages() as u32;
+                refreshed += 1;
+            }
+        }
+        refreshed
+    }
+
+    pub fn disk_of(&mut self, file: u32) -> &mut DiskState {
+        &mut self.disks[self.files[file as usize].disk]
+    }
+
+    fn seen(&mut self, file: u32) -> &mut Counters {
+        &mut self.disks[self.files[file as usize].disk].seen
+    }
+
+    fn trace(&mut self, event: impl FnOnce() -> Event) {
+        if let Some(log) = &mut self.log {
+            log.push(event());
+        }
+    }
+
+    /// Pages `first..=last` were demanded: in truth they are speculative no more.
+    fn used(&mut self, file: u32, first: u64, last: u64) {
+        let mut used = 0;
+        for (s, bits) in stretches(first, last) {
+            if let Some(head) = self.store.head_mut(file, s) {
+                used += u64::from((head.unused & bits).count_ones());
+                head.unused &= !bits;
+            }
+        }
+        self.disk_of(file).used += used;
+    }
+
+    /// What reclaim or invalidation took: mappings lose it, and the books are told.
+    fn account_evicted(&mut self, by_reclaim: bool) {
+        let mut evicted = std::mem::take(&mut self.evicted);
+        for e in evicted.drain(..) {
+            let (file, first) = (e.folio.file, u64::from(e.folio.index));
+            self.unmap(file, first, first + e.folio.pages() - 1);
+            self.trace(|| Event::Delete { file, index: first, order: e.folio.order });
+            let disk = self.disk_of(file);
+            if by_reclaim {
+                disk.wasted += u64::from(e.unused);
+                disk.seen.spec_evicted += u64::from(e.pending);
+            } else {
+                disk.seen.spec_dropped += u64::from(e.pending);
+            }
+        }
+        self.evicted = evicted;
+    }
+
+    fn unmap(&mut self, file: u32, first: u64, last: u64) {
+        for &map in &self.maps.of_file[file as usize] {
+            let map = &mut self.maps.all[map as usize];
+            for (slot, bits) in map.bits(first, last) {
+                map.mapped[slot] &= !bits;
+                map.young[slot] &= !bits;
+            }
+        }
+    }
+
+    /// A memory limit changes; what is above it is reclaimed at once.
+    pub fn limit_memory(&mut self, cgroup: usize, bytes: u64, now: Nanos) {
+        self.memory.set_limit(cgroup, bytes);
+        let over = self.memory.charged_pages(cgroup).saturating_sub(self.memory.limit_pages(cgroup));
+        if over > 0 {
+            self.memory.reclaim(&mut self.store, cgroup, over, now, &mut self.maps, &mut self.evicted);
+            self.account_evicted(true);
+        }
+    }
+
+    /// Everything clean leaves the cache (`/proc/sys/vm/drop_caches`).
+    pub fn drop_caches(&mut self, now: Nanos) {
+        for file in 0..self.files.len() as u32 {
+            self.invalidate(file, 0, u64::MAX, now);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writes, as far as they matter to reads: written pages are cached and dirty, and a flusher sends them to the disk.
+
+use super::fill::Caller;
+use super::{Kernel, cpu};
+use crate::cache::{Folio, flag};
+use keepahead_core::units::{Nanos, PAGE_BYTES};
+
+impl Kernel {
+    /// `write(2)` at `offset` (`None`: at the end, the file grows); gives the processor time it took. Partial pages of what is not
+    /// cached are not read first: file systems do, once a page.
+    pub fn write(&mut self, open: usize, cgroup: u16, now: Nanos, offset: Option<u64>, bytes: u64) -> u64 {
+        if bytes == 0 {
+            return cpu::SYSCALL;
+        }
+        let file = self.opens[open].file;
+        let start = offset.unwrap_or(self.files[file as usize].bytes);
+        let f = &mut self.files[file as usize];
+        f.bytes = f.bytes.max(start + bytes);
+        let (first, last) = (start / PAGE_BYTES, (start + bytes - 1) / PAGE_BYTES);
+        for page in first..=last {
+            let id = match self.store.find(file, page) {
+                Some(id) => id,
+                None => self.add_written(cgroup, now, file, page),
+            };
+            let folio = &mut self.store.folios[id as usize];
+            if !folio.has(flag::DIRTY) {
+                folio.flags |= flag::DIRTY;
+                self.files[file as usize].dirty.push(page as u32);
+            }
+            self.memory.accessed(&mut self.store, id);
+        }
+        cpu::SYSCALL + (last - first + 1) * cpu::COPY
+    }
+
+    fn add_written(&mut self, cgroup: u16, now: Nanos, file: u32, page: u64) -> u32 {
+        self.memory.charge(&mut self.store, usize::from(cgroup), 1, now, &mut self.maps, &mut self.evicted);
+        self.account_evicted(true);
+        let folio = Folio { ready: now, file, index: page as u32, prev: 0, next: 0, cgroup, order: 0, flags: 0 };
+        self.memory.add(&mut self.store, folio)
+    }
+
+    /// Sends a file's dirty pages to its disk; when they are stable.
+    pub fn flush(&mut self, file: u32, now: Nanos) -> Nanos {
+        let mut dirty = std::mem::take(&mut self.files[file as usize].dirty);
+        dirty.sort_unstable();
+        let mut done = now;
+        let (base, disk) = (self.files[file as usize].base, self.files[file as usize].disk);
+        for run in dirty.chunk_by(|a, b| a + 1 == *b) {
+            let offset = base + u64::from(run[0]) * PAGE_BYTES;
+            done = done.max(self.disks[disk].disk.write(now, offset, run.len() as u64 * PAGE_BYTES));
+            for page in run {
+                if let Some(id) = self.store.find(file, u64::from(*page)) {
+                    self.store.folios[id as usize].flags &= !flag::DIRTY;
+                }
+            }
+        }
+        done
+    }
+
+    /// All files.
+    pub fn flush_all(&mut self, now: Nanos) {
+        for file in 0..self.files.len() as u32 {
+            if !self.files[file as usize].dirty.is_empty() {
+                self.flush(file, now);
+            }
+        }
+    }
+
+    /// Reads one page for a fault that reads nothing ahead.
+    pub(super) fn read_one(&mut self, caller: &mut Caller, file: u32, page: u64) {
+        self.add(caller, file, page, 0, false);
+        self.submit_one(caller, file, page);
+    }
+}
