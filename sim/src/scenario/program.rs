@@ -66,6 +66,8 @@ pub struct RandomSpec {
     pub access: Access,
     #[serde(default = "page")]
     pub request_kib: u64,
+    /// What is read at each place, request by request; one request where it is missing.
+    pub extent_kib: Option<u64>,
     /// Exponent of the popularity of places; uniform where it is missing.
     pub zipf: Option<f64>,
 }

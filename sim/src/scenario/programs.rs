@@ -90,7 +90,10 @@ fn work(built: &mut Built<'_, '_>, spec: &ProgramSpec, seed: u64) -> Result<Box<
             let shape = ScanShape { access: s.access, request, stride, start: 0, reverse: false, repeat: s.repeat };
             Box::new(Scan::new(opens.group(&s.files)?, shape))
         }
-        ProgramSpec::Random(s) => Box::new(Random::new(opens.group(&s.files)?, s.access, s.request_kib * KIB, s.zipf, seed)),
+        ProgramSpec::Random(s) => {
+            let (request, extent) = (s.request_kib * KIB, s.extent_kib.unwrap_or(s.request_kib) * KIB);
+            Box::new(Random::new(opens.group(&s.files)?, s.access, extent, request, s.zipf, seed))
+        }
         ProgramSpec::Runs(s) => {
             Box::new(Runs::new(opens.group(&s.files)?, s.access, s.request_kib * KIB, s.pages.clone(), seed))
         }
@@ -105,12 +108,7 @@ fn work(built: &mut Built<'_, '_>, spec: &ProgramSpec, seed: u64) -> Result<Box<
             let (from, to) = (opens.group(&s.files)?, opens.group(&s.to)?);
             Box::new(Install::new(&from, &to, s.request_kib * KIB, s.sync_every as usize))
         }
-        ProgramSpec::Log(s) => {
-            let writer = opens.another(&s.files, 0)?;
-            let reader = |lag: &u64| Ok((opens.another(&s.files, 0)?, lag * KIB));
-            let readers = s.reader_lag_kib.iter().map(reader).collect::<Result<Vec<_>, ScenarioError>>()?;
-            Box::new(Log::new(writer, s.record_kib.clone(), s.sync_every, readers, seed))
-        }
+        ProgramSpec::Log(s) => Box::new(log(opens, s, seed)?),
     })
 }
 
@@ -121,15 +119,22 @@ fn scan(s: &ScanSpec, reverse: bool) -> ScanShape {
 
 fn streams(opens: &mut Opens<'_>, s: &StreamsSpec, seed: u64) -> Result<Streams, ScenarioError> {
     let count = opens.count(&s.files)?;
-    let mut files = Vec::new();
-    for i in 0..s.streams {
-        let file = (i % count) as usize;
-        files.push(match s.descriptors {
-            Descriptors::Shared => opens.group(&s.files)?[file],
-            Descriptors::Own => opens.another(&s.files, file)?,
-        });
-    }
+    let streams = (0..s.streams).map(|i| (i % count) as usize);
+    let files = match s.descriptors {
+        Descriptors::Own => streams.map(|file| opens.another(&s.files, file)).collect::<Result<Vec<_>, _>>()?,
+        Descriptors::Shared => {
+            let open = opens.group(&s.files)?;
+            streams.map(|file| open[file]).collect()
+        }
+    };
     Ok(Streams::new(&files, count, s.access, s.request_kib * KIB, s.turns, s.burst, seed))
+}
+
+fn log(opens: &mut Opens<'_>, s: &LogSpec, seed: u64) -> Result<Log, ScenarioError> {
+    let writer = opens.another(&s.files, 0)?;
+    let reader = |lag: &u64| Ok((opens.another(&s.files, 0)?, lag * KIB));
+    let readers = s.reader_lag_kib.iter().map(reader).collect::<Result<Vec<_>, ScenarioError>>()?;
+    Ok(Log::new(writer, s.record_kib.clone(), s.sync_every, readers, seed))
 }
 
 fn database(opens: &mut Opens<'_>, s: &RocksdbSpec, seed: u64) -> Result<Database, ScenarioError> {

@@ -10,10 +10,11 @@ pub fn merged(overrides: &Table) -> Result<Settings, ScenarioError> {
     let wrong = |e: &dyn std::fmt::Display, value: &str| {
         let message = e.to_string().trim().replace('\n', " ");
         let hint = nearest(&message).map_or("use the names of keepahead's settings".into(), |n| format!("did you mean `{n}`?"));
-        ScenarioError::impossible("settings", value, &message, &hint)
+        let key = message.split('`').nth(1).and_then(|name| written(overrides, name)).unwrap_or_default();
+        ScenarioError::impossible(format!("settings{key}"), value, &message, &hint)
     };
     let defaults = Table::try_from(Settings::default()).map_err(|e| wrong(&e, "defaults"))?;
-    let value = overrides.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let value = Value::Table(overrides.clone()).to_string();
     let settings: Settings = overlay(defaults, overrides).try_into().map_err(|e: toml::de::Error| wrong(&e, &value))?;
     // Below 4 KiB every read becomes a request of one page (see `Settings::floor`).
     if settings.floor.0 < 4 || settings.ceiling < settings.floor {
@@ -26,6 +27,12 @@ pub fn merged(overrides: &Table) -> Result<Settings, ScenarioError> {
         ));
     }
     Ok(settings)
+}
+
+/// Where a key of this name was written: at the top, or in a table below.
+fn written(table: &Table, name: &str) -> Option<String> {
+    let below = |(key, value): (&String, &Value)| Some(format!(".{key}{}", written(value.as_table()?, name)?));
+    if table.contains_key(name) { Some(format!(".{name}")) } else { table.iter().find_map(below) }
 }
 
 fn overlay(mut base: Table, over: &Table) -> Table {

@@ -63,15 +63,6 @@ impl Distribution {
             Distribution::Choice(values) => values.clone(),
         }
     }
-
-    /// Largest value a sample can have.
-    pub fn max(&self) -> f64 {
-        match self {
-            Distribution::Exponential(_) => f64::INFINITY,
-            Distribution::Lognormal { max, .. } => *max,
-            other => other.numbers().into_iter().fold(0.0, f64::max),
-        }
-    }
 }
 
 /// The table forms; a number alone is [`Distribution::Fixed`].

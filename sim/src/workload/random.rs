@@ -57,9 +57,10 @@ fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// Requests of one size at random places, aligned to it.
+/// Extents of one size at random places, aligned to it; each is demanded from start to end in requests.
 pub struct Random {
-    blocks: Blocks,
+    extents: Blocks,
+    extent: u64,
     access: Access,
     request: u64,
     pick: Pick,
@@ -67,18 +68,18 @@ pub struct Random {
 }
 
 impl Random {
-    /// `request` in bytes; `zipf`: the exponent, `None` for uniform.
-    pub fn new(files: Vec<FileRef>, access: Access, request: u64, zipf: Option<f64>, seed: u64) -> Random {
-        let blocks = Blocks::new(files, request);
-        let pick = Pick::new(blocks.count(), zipf);
-        Random { blocks, access, request, pick, rng: random(seed, 1) }
+    /// `extent` and `request` in bytes, equal where each place is one request; `zipf`: the exponent, `None` for uniform.
+    pub fn new(files: Vec<FileRef>, access: Access, extent: u64, request: u64, zipf: Option<f64>, seed: u64) -> Random {
+        let extents = Blocks::new(files, extent);
+        let pick = Pick::new(extents.count(), zipf);
+        Random { extents, extent, access, request, pick, rng: random(seed, 1) }
     }
 }
 
 impl Work for Random {
     fn piece(&mut self, ops: &mut VecDeque<Op>) {
-        let (file, offset) = self.blocks.at(self.pick.draw(&mut self.rng));
-        file.demand(self.access, offset, self.request, ops);
+        let (file, offset) = self.extents.at(self.pick.draw(&mut self.rng));
+        file.demand_in(self.access, self.request, offset, self.extent, ops);
     }
 }
 

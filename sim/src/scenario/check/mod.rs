@@ -58,7 +58,8 @@ pub(super) fn range(key: impl std::fmt::Display, value: f64, low: f64, high: f64
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(ScenarioError::impossible(key, value, &format!("must be {low} to {high}"), way_out))
+    let limit = if high == f64::MAX { format!("must be at least {low}") } else { format!("must be {low} to {high}") };
+    Err(ScenarioError::impossible(key, value, &limit, way_out))
 }
 
 /// Index of the device with this label; `key` is where the label stands.
@@ -132,7 +133,11 @@ fn bands(scenario: &Scenario) -> Result<(), ScenarioError> {
     for (name, band) in all.into_iter().filter_map(|(n, b)| Some((n, b?))) {
         let Band { min, max } = band;
         let (low, high) = (min.unwrap_or(f64::MIN), max.unwrap_or(f64::MAX));
-        range(format!("bands.{name}"), low, f64::MIN, high, "min must be a number not above max, or nothing can hold")?;
+        // NaN is in no range, so it is refused too.
+        if !(f64::MIN..=high).contains(&low) {
+            let value = format!("{{ min = {low}, max = {high} }}");
+            return Err(ScenarioError::impossible(format!("bands.{name}"), value, "min must not be above max", "swap them"));
+        }
     }
     Ok(())
 }
@@ -157,8 +162,10 @@ pub(super) fn profile(scenario: &Scenario, index: usize) -> Result<Profile, Scen
         table.insert("profile".into(), name.clone().into());
     }
     Profile::from_table(table).map_err(|e| {
-        let part = if entry.figures.is_empty() { "profile" } else { "figures" };
-        let value = entry.profile.as_deref().unwrap_or("none");
+        let (part, value) = match &entry.profile {
+            Some(name) if entry.figures.is_empty() => ("profile", format!("{name:?}")),
+            _ => ("figures", toml::Value::Table(entry.figures.clone()).to_string()),
+        };
         ScenarioError::impossible(
             format!("device[{index}].{part}"),
             value,
@@ -226,40 +233,46 @@ pub(super) fn pace(key: &str, think_us: &Distribution, arrival: Arrival) -> Resu
 }
 
 fn happenings(scenario: &Scenario) -> Result<(), ScenarioError> {
+    let mut times = 0.0;
     for (i, entry) in scenario.happenings.iter().enumerate() {
         let at = format!("happening[{i}]");
         range(format!("{at}.at_s"), entry.at_s, 0.0, scenario.duration_s, "it must happen within duration_s")?;
+        times += 1.0;
         if let Some(every) = entry.every_s {
             range(format!("{at}.every_s"), every, 0.01, LONGEST_S, "leave it out for once")?;
+            times += scenario.duration_s / every;
         }
-        let what = format!("{at}.what");
-        match &entry.what {
-            What::AdminWrites { device: label, read_ahead_kb } => {
-                device(scenario, &format!("{what}.admin_writes.device"), label)?;
-                read_ahead(scenario, &format!("{what}.admin_writes.read_ahead_kb"), *read_ahead_kb)?;
-            }
-            What::KernelRaises { device: label, read_ahead_kb, .. } => {
-                device(scenario, &format!("{what}.kernel_raises.device"), label)?;
-                read_ahead(scenario, &format!("{what}.kernel_raises.read_ahead_kb"), *read_ahead_kb)?;
-            }
-            What::MemoryLimit { cgroup: name, memory_mib } => {
-                cgroup(scenario, &format!("{what}.memory_limit.cgroup"), name)?;
-                let key = format!("{what}.memory_limit.memory_mib");
-                range(key, *memory_mib, MEMORY_MIB.0, MEMORY_MIB.1, "write the page cache that fits, in MiB")?;
-            }
-            What::Degrade { device: label, latency, slowdown } => {
-                device(scenario, &format!("{what}.degrade.device"), label)?;
-                range(format!("{what}.degrade.latency"), *latency, 0.001, 1e6, "1 changes nothing")?;
-                range(format!("{what}.degrade.slowdown"), *slowdown, 0.001, 1e6, "1 changes nothing")?;
-            }
-            What::Sensor { device: label, .. } => {
-                device(scenario, &format!("{what}.sensor.device"), label)?;
-            }
-            What::MemoryPressure { percent } => {
-                range(format!("{what}.memory_pressure.percent"), *percent, 0.0, 100.0, "it is a share of time in percent")?;
-            }
-            What::DropCaches => {}
-        }
+        range(&at, times, 0.0, 1e6, "all happenings so far are too many")?;
+        what(scenario, &format!("{at}.what"), &entry.what)?;
     }
     Ok(())
+}
+
+fn what(scenario: &Scenario, key: &str, what: &What) -> Result<(), ScenarioError> {
+    let disk = |name: &str, label: &str| device(scenario, &format!("{key}.{name}.device"), label).map(drop);
+    match what {
+        What::AdminWrites { device, read_ahead_kb } => {
+            disk("admin_writes", device)?;
+            read_ahead(scenario, &format!("{key}.admin_writes.read_ahead_kb"), *read_ahead_kb)
+        }
+        What::KernelRaises { device, read_ahead_kb, .. } => {
+            disk("kernel_raises", device)?;
+            read_ahead(scenario, &format!("{key}.kernel_raises.read_ahead_kb"), *read_ahead_kb)
+        }
+        What::MemoryLimit { cgroup: name, memory_mib } => {
+            cgroup(scenario, &format!("{key}.memory_limit.cgroup"), name)?;
+            let key = format!("{key}.memory_limit.memory_mib");
+            range(key, *memory_mib, MEMORY_MIB.0, MEMORY_MIB.1, "write the page cache that fits, in MiB")
+        }
+        What::Degrade { device, latency, slowdown } => {
+            disk("degrade", device)?;
+            range(format!("{key}.degrade.latency"), *latency, 0.001, 1e6, "1 changes nothing")?;
+            range(format!("{key}.degrade.slowdown"), *slowdown, 0.001, 1e6, "1 changes nothing")
+        }
+        What::Sensor { device, .. } => disk("sensor", device),
+        What::MemoryPressure { percent } => {
+            range(format!("{key}.memory_pressure.percent"), *percent, 0.0, 100.0, "it is a share of time in percent")
+        }
+        What::DropCaches => Ok(()),
+    }
 }

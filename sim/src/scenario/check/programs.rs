@@ -22,21 +22,8 @@ pub(super) fn check(key: &str, program: &ProgramSpec, layout: &Layout, scenario:
         ProgramSpec::Idle {} => Ok(0),
         ProgramSpec::Sequential(s) => at.scan("sequential", s),
         ProgramSpec::Reverse(s) => at.scan("reverse", s),
-        ProgramSpec::Strided(s) => {
-            let group = at.files("strided", "files", &s.files)?;
-            at.request("strided", s.request_kib, group)?;
-            let way_out = "a stride below request_kib would read bytes twice, one beyond the file reads only its start";
-            let key = format!("{key}.strided.stride_kib");
-            range(key, s.stride_kib as f64, s.request_kib as f64, kib(group.largest()), way_out)?;
-            Ok(group.sizes.len())
-        }
-        ProgramSpec::Random(s) => {
-            let group = at.files("random", "files", &s.files)?;
-            at.request("random", s.request_kib, group)?;
-            let zipf = s.zipf.unwrap_or(1.0);
-            range(format!("{key}.random.zipf"), zipf, 0.0, 10.0, "1.0 is typical; leave it out for uniform")?;
-            Ok(group.sizes.len())
-        }
+        ProgramSpec::Strided(s) => at.strided(s),
+        ProgramSpec::Random(s) => at.random(s),
         ProgramSpec::Runs(s) => at.runs(s),
         ProgramSpec::Streams(s) => at.streams(s),
         ProgramSpec::Phases(s) => phases(key, s, layout, scenario),
@@ -116,8 +103,29 @@ impl<'a> Place<'a> {
                 way_out,
             ));
         }
-        let last = kib(group.total() - 1);
+        let last = ((group.total() - 1) / 1024 / s.request_kib * s.request_kib) as f64;
         range(key, s.start_kib as f64, 0.0, last, "it must lie before the end of the files")?;
+        Ok(group.sizes.len())
+    }
+
+    fn strided(&self, s: &StridedSpec) -> Result<usize, ScenarioError> {
+        let group = self.files("strided", "files", &s.files)?;
+        self.request("strided", s.request_kib, group)?;
+        let way_out = "a stride below request_kib would read bytes twice, one beyond the file reads only its start";
+        let key = format!("{}.strided.stride_kib", self.key);
+        range(key, s.stride_kib as f64, s.request_kib as f64, kib(group.largest()), way_out)?;
+        Ok(group.sizes.len())
+    }
+
+    fn random(&self, s: &RandomSpec) -> Result<usize, ScenarioError> {
+        let group = self.files("random", "files", &s.files)?;
+        self.request("random", s.request_kib, group)?;
+        let (extent, way_out) =
+            (s.extent_kib.unwrap_or(s.request_kib) as f64, "an extent is one request or more, within a file");
+        let most = kib(group.largest()).max(s.request_kib as f64).min(REQUEST_KIB);
+        range(format!("{}.random.extent_kib", self.key), extent, s.request_kib as f64, most, way_out)?;
+        let zipf = s.zipf.unwrap_or(1.0);
+        range(format!("{}.random.zipf", self.key), zipf, 0.0, 10.0, "1.0 is typical; leave it out for uniform")?;
         Ok(group.sizes.len())
     }
 

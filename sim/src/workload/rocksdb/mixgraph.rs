@@ -23,6 +23,7 @@ pub struct Mixgraph {
     /// Sum of the weights up to each range, and where the range lies.
     ranges: Vec<(f64, u64)>,
     per_range: u64,
+    blocks: u64,
 }
 
 impl Mixgraph {
@@ -36,7 +37,7 @@ impl Mixgraph {
             (sum, place)
         };
         let ranges = places.into_iter().enumerate().map(weigh).collect();
-        Mixgraph { ranges, per_range: (blocks / RANGES as u64).max(1) }
+        Mixgraph { ranges, per_range: (blocks / RANGES as u64).max(1), blocks }
     }
 
     pub fn block(&self, rng: &mut Xoshiro256StarStar) -> u64 {
@@ -46,7 +47,8 @@ impl Mixgraph {
         // Inverse of the power law's distribution function, folded into the range as db_bench does.
         let (a, b) = KEY_DIST;
         let key = (rng.r#gen::<f64>() / a).powf(1.0 / b) as u64;
-        self.ranges[range].1 * self.per_range + key % self.per_range
+        // Fewer blocks than ranges: some ranges lie in one block.
+        (self.ranges[range].1 * self.per_range + key % self.per_range) % self.blocks
     }
 }
 
