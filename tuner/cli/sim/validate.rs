@@ -57,7 +57,7 @@ pub struct ValidateArgs {
 }
 
 /// What came of the scripts on one file system.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
     pub filesystem: &'static str,
     pub kernel: String,
@@ -141,17 +141,7 @@ pub fn on(
     let mut session = Session::open(filesystem, if given.is_empty() { ROOM_MIB } else { room })?;
     let Environment { kernel, max_sectors_kb, .. } = session.environment().clone();
     let name = filesystem.name();
-    let mut outcome = Outcome {
-        filesystem: name,
-        kernel,
-        max_sectors_kb,
-        scripts: 0,
-        identical: 0,
-        varying: 0,
-        events: 0,
-        disturbed: Vec::new(),
-        mismatches: Vec::new(),
-    };
+    let mut outcome = Outcome { filesystem: name, kernel, max_sectors_kb, ..Outcome::default() };
     let count = if given.is_empty() { args.scripts } else { given.len() as u64 };
     let mut given = given.into_iter();
     for number in 0..count {
