@@ -111,7 +111,7 @@ struct file_ra_state {
 	unsigned int size;
 	unsigned int async_size;
 	unsigned int ra_pages;
-	unsigned short order;     /* since 6.16 */
+	unsigned short order;	  /* since 6.16 */
 	unsigned short mmap_miss; /* an unsigned int until 6.12 */
 	long long prev_pos;
 };

@@ -93,15 +93,18 @@ impl Mapping {
     fn new(file: &File, page: u64, pages: u64) -> Result<Mapping> {
         let bytes = (pages * PAGE) as usize;
         let offset = (page * PAGE) as usize;
-        let length = NonZeroUsize::new(bytes + ALIGNMENT).ok_or(ErrorKind::InvalidInput)?;
+        // Whole blocks, so that no other mapping shares a page table with this one: fault-around at the end of a file maps nothing where
+        // the table is not there yet (6.18), and a neighbour would decide that.
+        let blocks = (offset % ALIGNMENT + bytes).next_multiple_of(ALIGNMENT);
+        let length = NonZeroUsize::new(blocks + ALIGNMENT).ok_or(ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let reserved = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)? };
         let lowest = reserved.as_ptr().expose_provenance();
-        let address = lowest + (offset % ALIGNMENT + ALIGNMENT - lowest % ALIGNMENT) % ALIGNMENT;
+        let address = lowest.next_multiple_of(ALIGNMENT) + offset % ALIGNMENT;
         let mapping = Mapping { reserved, length, base: address.wrapping_sub(offset) };
         let size = NonZeroUsize::new(bytes).ok_or(ErrorKind::InvalidInput)?;
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
-        // SAFETY: address..address+bytes lies within what was just reserved: at most ALIGNMENT - PAGE was skipped.
+        // SAFETY: address..address+bytes lies within what was just reserved: less than ALIGNMENT was skipped before the first block.
         unsafe { mmap(NonZeroUsize::new(address), size, ProtFlags::PROT_READ, flags, file, offset as i64)? };
         Ok(mapping)
     }

@@ -16,6 +16,7 @@ use keepahead_testbed::{Fs, Testbed};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Runs of a script before it is given up as disturbed.
 const RUNS: u32 = 5;
@@ -100,12 +101,14 @@ impl Session {
     fn undisturbed(&mut self, script: &Script, settled: bool) -> Result<Vec<Vec<Event>>, ValidateError> {
         script.check().map_err(|(number, trouble)| ValidateError::Script { number, trouble })?;
         let mut last = String::new();
-        for _ in 0..RUNS {
+        for run in 1..=RUNS {
             match self.run(script, settled) {
                 Ok(steps) => return Ok(steps),
                 Err(Failed::Disturbed(by)) => last = by,
                 Err(Failed::Error(error)) => return Err(error),
             }
+            // Somebody's drop_caches takes a while.
+            std::thread::sleep(Duration::from_millis(50 * u64::from(run)));
         }
         Err(ValidateError::Disturbed { times: RUNS, by: last })
     }
@@ -142,8 +145,7 @@ impl Session {
     }
 
     fn set_knob(&self, kib: u32) -> Result<(), ValidateError> {
-        std::fs::write(&self.knob, kib.to_string())
-            .map_err(|source| ValidateError::File { path: self.knob.clone(), source })
+        std::fs::write(&self.knob, kib.to_string()).map_err(|source| ValidateError::File { path: self.knob.clone(), source })
     }
 
     /// Nobody else has changed the knob in the meantime, such as an agent that tunes every device.
@@ -222,7 +224,7 @@ fn device_number(text: &str) -> Option<u32> {
     Some(major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?)
 }
 
-/// Keeps the thread on the CPU it runs on, until dropped.
+/// Keeps the thread on one CPU, and from taking it away from completions at work there, until dropped.
 struct OneCpu(CpuSet);
 
 impl OneCpu {
@@ -233,12 +235,21 @@ impl OneCpu {
         let mut one = CpuSet::new();
         one.set(first)?;
         sched_setaffinity(me, &one)?;
+        policy(libc::SCHED_BATCH)?;
         Ok(OneCpu(before))
     }
 }
 
 impl Drop for OneCpu {
     fn drop(&mut self) {
+        let _ = policy(libc::SCHED_OTHER);
         let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
     }
+}
+
+/// The calling thread's policy; a batch thread that is woken does not preempt (sched(7)).
+fn policy(policy: i32) -> nix::Result<()> {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameter outlives the call.
+    nix::errno::Errno::result(unsafe { libc::sched_setscheduler(0, policy, &priority) }).map(|_| ())
 }

@@ -14,8 +14,8 @@ pub struct Options {
     pub operations: (usize, usize),
     /// Most files.
     pub files: usize,
-    /// Sizes that files may have, in bytes. Few of them, so that an executor writes each once.
-    pub sizes: Vec<u64>,
+    /// Sizes that files may have, in bytes, with their weights. Few of them, so that an executor writes each once.
+    pub sizes: Vec<(u64, u32)>,
 }
 
 impl Default for Options {
@@ -24,45 +24,17 @@ impl Default for Options {
     }
 }
 
-/// From nothing to 48 MiB, around the borders of a page, of fault-around (64 KiB) and of the largest folio (2 MiB), and odd ones.
-const SIZES: [u64; 14] = [
-    0,
-    1,
-    4095,
-    4096,
-    4097,
-    65_536,
-    100_000,
-    1 << 20,
-    (1 << 20) + 1,
-    2 << 20,
-    (4 << 20) + 123,
-    10_000_000,
-    (16 << 20) + 8191,
-    48 << 20,
+/// From nothing to 48 MiB, around the borders of a page, of fault-around (64 KiB) and of the largest folio (2 MiB), and odd ones; with
+/// weights: large files make the long streams, small ones are all edges.
+#[rustfmt::skip]
+const SIZES: [(u64, u32); 14] = [
+    (0, 1), (1, 1), (4095, 1), (4096, 1), (4097, 1), (65_536, 3), (100_000, 3), (1 << 20, 4), ((1 << 20) + 1, 4), (2 << 20, 4),
+    ((4 << 20) + 123, 8), (10_000_000, 10), ((16 << 20) + 8191, 12), (48 << 20, 12),
 ];
-/// Large files make the long streams; small ones are all edges.
-const SIZE_WEIGHTS: [u32; 14] = [1, 1, 1, 1, 1, 3, 3, 4, 4, 4, 8, 10, 12, 12];
 /// Bytes of a read: from a byte to 4 MiB, whole pages or not.
+#[rustfmt::skip]
 const REQUESTS: [u64; 18] = [
-    1,
-    512,
-    4095,
-    4096,
-    4096,
-    4097,
-    8192,
-    12_288,
-    16_384,
-    20_000,
-    32_768,
-    65_536,
-    65_537,
-    131_072,
-    200_000,
-    524_288,
-    1 << 20,
-    4 << 20,
+    1, 512, 4095, 4096, 4096, 4097, 8192, 12_288, 16_384, 20_000, 32_768, 65_536, 65_537, 131_072, 200_000, 524_288, 1 << 20, 4 << 20,
 ];
 /// KiB, powers of two or not, down to none.
 const KNOBS: [u32; 18] = [0, 4, 8, 12, 16, 20, 32, 64, 100, 128, 128, 160, 256, 512, 1000, 1024, 2048, 8192];
@@ -123,12 +95,9 @@ fn pick<'t, T>(rng: &mut impl Rng, all: &'t [T]) -> &'t T {
     &all[rng.gen_range(0..all.len())]
 }
 
-fn size(rng: &mut impl Rng, sizes: &[u64]) -> u64 {
-    if sizes != SIZES {
-        return *pick(rng, sizes);
-    }
-    let weighted: Vec<_> = SIZES.iter().zip(SIZE_WEIGHTS).collect();
-    weighted.choose_weighted(rng, |(_, weight)| *weight).map_or(PAGE, |(bytes, _)| **bytes)
+/// A page where no size has a weight.
+fn size(rng: &mut impl Rng, sizes: &[(u64, u32)]) -> u64 {
+    sizes.choose_weighted(rng, |(_, weight)| *weight).map_or(PAGE, |(bytes, _)| *bytes)
 }
 
 impl Generator<'_> {
