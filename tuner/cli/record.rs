@@ -70,7 +70,7 @@ mod probes {
     /// Rewrites one line a second on a terminal; elsewhere a line every ten seconds.
     fn teller() -> impl FnMut(&Progress) {
         let terminal = std::io::stderr().is_terminal();
-        let mut told = 0.0;
+        let mut told = -10.0;
         move |now| {
             let mib = now.bytes as f64 / f64::from(1 << 20);
             let line = format!("{:.0} s: {} accesses, {} lost, {mib:.1} MiB", now.seconds, now.accesses, now.lost);

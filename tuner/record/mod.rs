@@ -101,7 +101,8 @@ pub enum RecordError {
     Partial { path: PathBuf, source: std::io::Error, saved: u64, partial: PathBuf },
 }
 
-/// Records until a bound is reached or `stop` is set; `tell` is called about once a second. The file is there when this returns `Ok`.
+/// Records until a bound is reached or `stop` is set; `tell` is called once when the programs are
+/// attached, and then about once a second. The file is there when this returns `Ok`.
 ///
 /// # Errors
 /// Nothing can be recorded (no such device, no probes, no file); or the file cannot be written to its end, and then the error says
@@ -162,6 +163,7 @@ fn run(
 ) -> Result<End, Broken> {
     let (mut told, mut flushed, mut demands) = (bounds.start, bounds.start, Vec::new());
     let mut end = None;
+    tell(&Progress { seconds: 0.0, accesses: 0, lost: 0, bytes: sink.written() });
     loop {
         if end.is_none() {
             end = bounds.reached(sink, stop);
