@@ -108,8 +108,8 @@ static __always_inline void name_file(struct inode *inode, struct file_key *key)
 
 static __always_inline bool in_sample(struct file_key *key)
 {
-	u64 hash = (key->ino ^ seed) * 0x9e3779b97f4a7c15ULL ^
-		   (key->dev + 1) * 0xc2b2ae3d27d4eb4fULL;
+	u64 hash =
+		(key->ino ^ seed) * 0x9e3779b97f4a7c15ULL ^ (key->dev + 1) * 0xc2b2ae3d27d4eb4fULL;
 	u32 one = 1;
 
 	if (sample_below == (u32)-1)
@@ -174,7 +174,7 @@ static __always_inline u64 reads_finished(struct task_struct *current)
 #define SYSCALL_READ	0
 #define SYSCALL_PREAD64 17
 /* MAX_RW_COUNT */
-#define RW_MAX 0x7ffff000ULL
+#define RW_MAX		0x7ffff000ULL
 
 static __always_inline struct file *file_at(struct task_struct *current, u64 fd)
 {
@@ -221,7 +221,8 @@ static __always_inline bool syscall_range(u64 mapping, u64 index, u64 last, u64 
 }
 #endif
 
-/* Fires once a batch of folios, each time to the end of the whole request: the first is recorded. */
+/* Fires once a batch of folios, each time to the end of the whole request: the first is recorded.
+ */
 SEC("tp_btf/mm_filemap_get_pages")
 int BPF_PROG(read__tp_btf, struct address_space *mapping, unsigned long index, unsigned long last)
 {
@@ -253,8 +254,8 @@ int BPF_PROG(read__tp_btf, struct address_space *mapping, unsigned long index, u
 	return 0;
 }
 
-/* A read is over, ki_pos has moved past what was copied (before 6.12). `before` was copied by direct
- * I/O ahead of this call. */
+/* A read is over, ki_pos has moved past what was copied (before 6.12). `before` was copied by
+ * direct I/O ahead of this call. */
 static __always_inline int read_returned(struct kiocb *iocb, s64 before, s64 copied)
 {
 	struct inode *inode = BPF_CORE_READ(iocb, ki_filp, f_mapping, host);
@@ -295,7 +296,9 @@ static __always_inline void touched(struct inode *inode, u64 first, u64 last, bo
 	t->touch = touch;
 	t->faulted = fault;
 	emit(inode, &key, first << page_shift, (last - first + 1) << page_shift,
-	     !fault ? KA_RECORD_MAP_PAGES : again ? KA_RECORD_FAULT_TOO : KA_RECORD_FAULT);
+	     !fault  ? KA_RECORD_MAP_PAGES
+	     : again ? KA_RECORD_FAULT_TOO
+		     : KA_RECORD_FAULT);
 }
 
 SEC("tp_btf/mm_filemap_fault")

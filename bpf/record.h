@@ -18,7 +18,7 @@ struct ka_record {
 	u64 offset;	/* bytes */
 	u64 bytes;	/* within the file */
 	u64 file_bytes; /* the file's size now */
-	u32 dev;	/* kernel's dev_t of the superblock; 0: `ino` is the dev_t of a block device */
+	u32 dev; /* kernel's dev_t of the superblock; 0: `ino` is the dev_t of a block device */
 	u32 pid;
 	u32 tid;
 	u32 kind;
@@ -26,7 +26,7 @@ struct ka_record {
 
 /* What was not recorded, since the start. Added to atomically: it is written into the trace. */
 struct ka_record_losses {
-	u64 lost;	     /* no room in the ring buffer */
+	u64 lost;	       /* no room in the ring buffer */
 	u64 files_sampled_out; /* no further than the map of them reaches */
 };
 

@@ -8,7 +8,6 @@ use keepahead_testbed::workload::{Progress, Running};
 use keepahead_testbed::{Fs, Testbed, run};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -104,7 +103,7 @@ fn start(options: Options) -> Recording {
     let (ready, started) = mpsc::channel();
     let flag = Arc::clone(&stop);
     // `Options` moves there whole; the sender of a failed recording is dropped, which ends the wait.
-    let thread = std::thread::spawn(move || record(options, &flag, &mut |_| drop(ready.send(()))));
+    let thread = std::thread::spawn(move || record(options, &flag, &mut |_| ready.send(()).unwrap_or_default()));
     let _ = started.recv();
     Recording { stop, thread }
 }
@@ -176,9 +175,9 @@ fn sendfile_and_vectors_are_recorded_by_pages() {
     let null = File::options().write(true).open("/dev/null").unwrap();
     let (mut a, mut b) = (vec![0; 5000], vec![0; 5000]);
     let mut parts = [std::io::IoSliceMut::new(&mut a), std::io::IoSliceMut::new(&mut b)];
-    assert_eq!(nix::sys::uio::preadv(&file, &mut parts, 100 * PAGE as i64).unwrap(), 10_000);
-    let mut offset = 200 * PAGE as i64;
-    assert_eq!(nix::sys::sendfile::sendfile(null.as_fd(), file.as_fd(), Some(&mut offset), 16_384).unwrap(), 16_384);
+    assert_eq!(rustix::io::preadv(&file, &mut parts, 100 * PAGE).unwrap(), 10_000);
+    let mut offset = 200 * PAGE;
+    assert_eq!(rustix::fs::sendfile(&null, &file, Some(&mut offset), 16_384).unwrap(), 16_384);
     recorder.end();
     let trace = trace(&out);
     assert_eq!(ranges(&trace.accesses, Kind::Read), [(100 * PAGE, 3 * PAGE), (200 * PAGE, 4 * PAGE)]);
@@ -303,8 +302,8 @@ fn sampling_files_records_fewer_of_them() {
         }
         let summary = recording.end().unwrap();
         let totals = summary.totals;
-        assert_eq!(totals.accesses + totals.events_lost, totals.files * 4 * 256, "each file's pages four times, {totals:?}");
-        assert_eq!(totals.files + totals.files_sampled_out, 64);
+        assert_eq!(totals.accesses + totals.events_lost, summary.files * 4 * 256, "each file's pages four times, {totals:?}");
+        assert_eq!(summary.files + totals.files_sampled_out, 64);
         accesses.push(totals.accesses);
         for cost in summary.costs.iter().filter(|cost| cost.runs > 0) {
             println!("{name}: {} {} runs of {} ns", cost.program, cost.runs, cost.run_ns / cost.runs);

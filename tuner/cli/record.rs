@@ -95,7 +95,7 @@ mod probes {
 
     fn say(summary: &Summary, out: &Path, format: Format) -> std::io::Result<()> {
         let mut to = std::io::stdout().lock();
-        let Summary { end, totals, bytes, .. } = summary;
+        let Summary { end, totals, files, bytes, .. } = summary;
         let end = match end {
             End::Duration => "duration",
             End::Stopped => "signal",
@@ -103,13 +103,13 @@ mod probes {
             End::Files => "files",
         };
         if format == Format::Json {
-            let line = serde_json::json!({ "file": out, "bytes": bytes, "ended_by": end, "totals": totals });
+            let line = serde_json::json!({ "file": out, "bytes": bytes, "files": files, "ended_by": end, "totals": totals });
             return writeln!(to, "{line}");
         }
         if std::io::stderr().is_terminal() {
             eprintln!();
         }
-        writeln!(to, "{}: {} accesses of {} files in {bytes} bytes", out.display(), totals.accesses, totals.files)?;
+        writeln!(to, "{}: {} accesses of {files} files in {bytes} bytes", out.display(), totals.accesses)?;
         if totals.events_lost > 0 {
             writeln!(to, "{} accesses were lost: try a larger --buffer-mib, or --sample-files", totals.events_lost)?;
         }

@@ -87,8 +87,7 @@ impl Capture {
     /// No BTF, no privilege, lockdown; none of the hooks is offered by this kernel; libbpf refuses.
     pub fn open(filter: &Filter<'_>, places: &Places) -> Result<Capture, SensorError> {
         let btf = kernel_btf(places)?;
-        let chosen: Vec<Option<&Way>> =
-            HOOKS.iter().map(|hook| hook.ways.iter().find(|way| offered(&btf, way))).collect();
+        let chosen: Vec<Option<&Way>> = HOOKS.iter().map(|hook| hook.ways.iter().find(|way| offered(&btf, way))).collect();
         if chosen.iter().all(Option::is_none) {
             let reason = "this kernel has none of its hooks; use 5.12 or later".to_owned();
             return Err(SensorError::Bpf { what: "recording", reason });

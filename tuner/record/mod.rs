@@ -72,7 +72,9 @@ pub struct Progress {
 #[derive(Clone, Debug)]
 pub struct Summary {
     pub end: End,
+    /// `files` there counts entries: a file whose name came late has two.
     pub totals: Totals,
+    pub files: u64,
     pub bytes: u64,
     /// Zeros unless `kernel.bpf_stats_enabled` is 1.
     pub costs: Vec<ProgramCost>,
@@ -138,9 +140,10 @@ pub fn record(options: Options, stop: &AtomicBool, tell: &mut dyn FnMut(&Progres
     };
     let (losses, costs) = (capture.losses()?, capture.costs());
     drop(capture);
+    let files = sink.files();
     let totals = sink.finish(losses.events, losses.files_sampled_out)?;
     let bytes = options.out.metadata().map_or(0, |meta| meta.len());
-    Ok(Summary { end, totals, bytes, costs })
+    Ok(Summary { end, totals, files, bytes, costs })
 }
 
 struct Bounds {

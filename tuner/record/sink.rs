@@ -63,6 +63,11 @@ impl Sink {
         self.writer.totals().accesses
     }
 
+    /// Different files met so far.
+    pub fn files(&self) -> u64 {
+        self.files.len() as u64
+    }
+
     /// Whether a reader would take no more files.
     pub fn full(&self) -> bool {
         self.writer.totals().files as usize >= FILES_MAX

@@ -116,8 +116,7 @@ mod tests {
     fn fields_come_from_their_places() {
         let (demand, tid, kind) = parse(record(9, 5, FAULT, 2, 3).as_slice().try_into().unwrap());
         let file = FileKey { dev: 7, ino: 12 };
-        let expected =
-            Demand { at: 9, file, file_bytes: 1 << 30, pid: 3, offset: 8192, bytes: 12288, kind: Kind::Mmap };
+        let expected = Demand { at: 9, file, file_bytes: 1 << 30, pid: 3, offset: 8192, bytes: 12288, kind: Kind::Mmap };
         assert_eq!((demand, tid, kind), (expected, 5, FAULT));
         let (mut touches, mut out) = (Touches::default(), Vec::new());
         touches.take(&[0; 8], &mut out);
