@@ -5,14 +5,27 @@
 //! Nothing in a trace is believed: sizes are checked against the limits in this file before anything is allocated, and every error
 //! says where in the trace it is.
 
+mod blkparse;
+mod cachesim;
+mod demux;
+mod detect;
 mod error;
+mod fio;
 mod format;
+mod msr;
 mod reader;
+mod replay;
+mod survey;
+mod text;
 mod writer;
 
+pub use cachesim::{CsvColumns, Objects};
+pub use detect::{ReadOptions, TraceFormat, detect, open};
 pub use error::{Position, TraceError};
 pub use format::{Header, Totals};
 pub use reader::Reader;
+pub use replay::{Arrival, LOOK_AHEAD, Replay, TraceSpec};
+pub use survey::{OPENS_MAX, ReplayError, SPAN_MAX, STREAMS_MAX, Stream, Streams, Survey, Use};
 pub use writer::Writer;
 
 use keepahead_core::units::Nanos;

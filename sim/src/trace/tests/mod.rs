@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The trace formats against themselves, against counts made by other programs, and against damage.
 
+mod golden;
 mod own;
+mod replay;

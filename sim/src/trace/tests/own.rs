@@ -82,6 +82,37 @@ fn read(bytes: &[u8]) -> (Vec<Access>, Option<TraceError>) {
     (got, None)
 }
 
+/// A trace without footer: one block whose frame is right, whatever its entries are.
+fn framed(plain: &[u8], records: u32) -> Vec<u8> {
+    use super::super::format::*;
+    let mut bytes = Vec::new();
+    drop(Writer::new(&mut bytes, &header()).unwrap());
+    let packed = zstd::bulk::compress(plain, 1).unwrap();
+    let mut head = [0u8; FRAME_HEAD];
+    head[0] = FRAME_BLOCK;
+    head[1..5].copy_from_slice(&(packed.len() as u32).to_le_bytes());
+    head[5..9].copy_from_slice(&(plain.len() as u32).to_le_bytes());
+    head[9..13].copy_from_slice(&records.to_le_bytes());
+    let crc = frame_crc(&head, &packed);
+    head[13..].copy_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(&packed);
+    bytes
+}
+
+/// Seeds of the fuzz target `own_entries`: the number of entries, then the entries.
+#[test]
+fn a_count_that_is_wrong_is_found() {
+    let whole = include_bytes!("../../../../fixtures/fuzz/own_entries/plain");
+    let (got, error) = read(&framed(&whole[1..], whole[0].into()));
+    assert_eq!(got.len(), 12);
+    assert!(matches!(error, Some(TraceError::Truncated { records: 12, .. })), "{error:?}");
+    for (wrong, detail) in [(whole[0] + 1, "it ends early"), (whole[0] - 1, "bytes follow its last entry")] {
+        let error = read(&framed(&whole[1..], wrong.into())).1.unwrap().to_string();
+        assert!(error.contains(detail), "{error}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_comes_back(items in proptest::collection::vec(item(), 0..200), blocks_of in 1usize..100) {
@@ -121,6 +152,18 @@ proptest! {
                 prop_assert_eq!(records, got.len() as u64);
             }
             other => prop_assert!(false, "cut at {}: {:?}", cut, other),
+        }
+    }
+
+    /// A block whose CRC is right and whose entries are any bytes: a hostile writer, not a damaged disk.
+    #[test]
+    fn any_bytes_as_entries_do_no_harm(plain in proptest::collection::vec(any::<u8>(), 0..400), records in 0u32..100) {
+        let bytes = framed(&plain, records);
+        let (got, error) = read(&bytes);
+        prop_assert!(error.is_some(), "there is no footer");
+        prop_assert!(got.len() <= records as usize);
+        for access in got {
+            prop_assert!(access.offset + u64::from(access.bytes) <= OFFSET_MAX);
         }
     }
 
