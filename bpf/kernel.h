@@ -40,6 +40,9 @@ enum {
 enum {
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1
 };
+enum {
+	BPF_RB_NO_WAKEUP = 1
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -139,12 +142,28 @@ struct page___before_5_17 {
 	unsigned long index;
 };
 
+struct file;
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
+struct task_io_accounting {
+	u64 syscr; /* where CONFIG_TASK_XACCT is set */
+};
+
 struct reclaim_state;
 struct task_struct {
 	unsigned int __state;
 	int pid;
 	int tgid;
 	unsigned in_iowait : 1;
+	unsigned long min_flt;
+	unsigned long maj_flt;
+	struct files_struct *files;
+	struct task_io_accounting ioac;
 	struct reclaim_state *reclaim_state;
 };
 struct task_struct___before_5_14 {
@@ -153,6 +172,7 @@ struct task_struct___before_5_14 {
 
 struct file {
 	struct address_space *f_mapping;
+	long long f_pos;
 };
 struct kiocb {
 	struct file *ki_filp;

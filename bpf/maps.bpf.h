@@ -4,7 +4,7 @@
 #ifndef KEEPAHEAD_MAPS_H
 #define KEEPAHEAD_MAPS_H
 
-#include "kernel.h"
+#include "bdi.bpf.h"
 
 /* Which chunks are in the sample for speculation: low byte the shift (one chunk in 2^shift), the
  * rest counts changes of the rate. One word, so that a program sees both or neither. Written by
@@ -159,32 +159,6 @@ static __always_inline u32 slot_of_bdi(struct backing_dev_info *bdi)
 	id = BPF_CORE_READ(bdi, id);
 	slot = bpf_map_lookup_elem(&bdi_slots, &id);
 	return slot ? *slot : claim_slot(bdi);
-}
-
-static __always_inline struct backing_dev_info *bdi_of_disk(struct gendisk *disk)
-{
-	if (bpf_core_field_exists(disk->bdi))
-		return BPF_CORE_READ(disk, bdi);
-	struct request_queue___before_5_15 *q = (void *)BPF_CORE_READ(disk, queue);
-	return BPF_CORE_READ(q, backing_dev_info);
-}
-
-/* Pages of a raw block device hang off bdevfs, whose own bdi is the noop one: theirs is the disk's.
- */
-#define BDEVFS_MAGIC 0x62646576
-
-static __always_inline struct backing_dev_info *bdi_of_inode(struct inode *inode)
-{
-	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
-	struct backing_dev_info *bdi = BPF_CORE_READ(sb, s_bdi);
-
-	if (BPF_CORE_READ(sb, s_magic) == BDEVFS_MAGIC) {
-		struct bdev_inode *bdev =
-			(void *)inode - bpf_core_field_offset(struct bdev_inode, vfs_inode);
-
-		bdi = bdi_of_disk(BPF_CORE_READ(bdev, bdev.bd_disk));
-	}
-	return bdi;
 }
 
 static __always_inline u32 slot_of_inode(struct inode *inode)

@@ -8,6 +8,8 @@ pub mod calibrate;
 pub mod cli;
 pub mod config;
 pub mod journal;
+#[cfg(feature = "ebpf")]
+pub mod record;
 pub mod sensor;
 #[cfg(feature = "ebpf")]
 pub mod validate;

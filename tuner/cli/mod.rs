@@ -8,6 +8,7 @@ mod duration;
 mod exit;
 pub mod history;
 pub mod output;
+mod record;
 pub mod replay;
 pub mod restore;
 mod run;
@@ -55,6 +56,8 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Run the decisions of a journal again from its recorded windows and compare.
     Replay(ReplayArgs),
+    /// Record what is demanded of a device, for `keepahead sim`: page ranges with time, file, process, read or mmap.
+    Record(RecordArgs),
     /// Check a configuration file: exit code 0 and `ok`, or 2 and every problem with its line.
     CheckConfig(CheckConfigArgs),
 }
@@ -115,6 +118,34 @@ pub struct ReplayArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// The device (label, bdi name or identity, as `keepahead devices` shows them).
+    #[arg(long, value_name = "NAME")]
+    pub device: String,
+    /// The trace to write; must not exist yet.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Record for this time: 500ms, 60s, 5m, 1h. Without it, until Ctrl-C.
+    #[arg(long, value_parser = duration::parse)]
+    pub duration: Option<Duration>,
+    /// Record one file in N, picked by a hash: bounds the cost.
+    #[arg(long, value_name = "1/N", value_parser = record::one_in, default_value = "1/1")]
+    pub sample_files: u32,
+    /// Write paths as they are. Without it, a hash of each path under a random key that is not kept.
+    #[arg(long)]
+    pub plain_paths: bool,
+    /// Hash paths under the first 16 bytes of this file, so that recordings under one key name files alike.
+    #[arg(long, value_name = "FILE", conflicts_with = "plain_paths")]
+    pub hash_key: Option<PathBuf>,
+    /// End when the trace has so many MiB.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub max_mib: u64,
+    /// The kernel's ring buffer, MiB, rounded up to a power of two: what does not fit is counted as lost.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub buffer_mib: u32,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct CheckConfigArgs {
     /// The file; without it /etc/keepahead/keepahead.toml.
     #[arg(value_name = "FILE")]
@@ -149,6 +180,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Doctor => doctor::run(cli.format),
         Verb::CheckConfig(args) => check_config::run(args.file, cli.format),
         Verb::History(args) => tell_history(args, cli.format),
+        Verb::Record(args) => record::run(args, cli.format),
         Verb::Replay(args) => run_replay(&args.journal),
         Verb::Devices => {
             devices::run(cli.format, &Roots::default())?;

@@ -6,7 +6,7 @@ use super::{How, ProbeStatus};
 use libbpf_rs::btf::{Btf, types};
 
 /// One way to listen: the program in `bpf/sensor.bpf.c`, and the tracepoint or function it needs.
-pub(super) struct Way {
+pub(crate) struct Way {
     pub how: How,
     pub program: &'static str,
     pub needs: &'static str,
@@ -22,10 +22,10 @@ pub(super) struct Hook {
     pub ways: &'static [Way],
 }
 
-const fn tp(program: &'static str, needs: &'static str) -> Way {
+pub(crate) const fn tp(program: &'static str, needs: &'static str) -> Way {
     Way { how: How::TpBtf, program, needs, with: None }
 }
-const fn fentry(program: &'static str, needs: &'static str) -> Way {
+pub(crate) const fn fentry(program: &'static str, needs: &'static str) -> Way {
     Way { how: How::Fentry, program, needs, with: None }
 }
 const fn kprobe(program: &'static str, needs: &'static str) -> Way {
@@ -153,7 +153,7 @@ pub(super) struct Plan {
 }
 
 /// Whether the kernel's BTF knows what a way needs.
-fn offered(btf: &Btf<'_>, way: &Way) -> bool {
+pub(crate) fn offered(btf: &Btf<'_>, way: &Way) -> bool {
     match way.how {
         How::TpBtf => btf.type_by_name::<types::Typedef<'_>>(&format!("btf_trace_{}", way.needs)).is_some(),
         How::Fentry | How::Kprobe => btf.type_by_name::<types::Func<'_>>(way.needs).is_some(),

@@ -22,7 +22,7 @@ pub struct ProgramCost {
 }
 
 /// Attached programs by id, with the names of their source.
-pub(super) fn costs(programs: &[(u32, &'static str)]) -> Vec<ProgramCost> {
+pub(crate) fn costs(programs: &[(u32, &'static str)]) -> Vec<ProgramCost> {
     let named = |info: libbpf_rs::query::ProgramInfo| {
         let name = programs.iter().find(|(id, _)| *id == info.id)?.1;
         Some(ProgramCost { program: name.into(), run_ns: info.run_time_ns, runs: info.run_cnt })

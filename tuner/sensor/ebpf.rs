@@ -287,11 +287,11 @@ impl Sense for EbpfSensor {
     }
 }
 
-fn failed(what: &'static str, error: libbpf_rs::Error) -> SensorError {
+pub(crate) fn failed(what: &'static str, error: libbpf_rs::Error) -> SensorError {
     SensorError::Bpf { what, reason: format!("{error:#}") }
 }
 
-fn kernel_btf(places: &Places) -> Result<Btf<'static>, SensorError> {
+pub(crate) fn kernel_btf(places: &Places) -> Result<Btf<'static>, SensorError> {
     if !places.btf.exists() {
         return Err(SensorError::NoBtf { path: places.btf.clone() });
     }
@@ -366,7 +366,7 @@ const CAPABILITIES: &[(u32, &str)] = &[(38, "CAP_PERFMON"), (39, "CAP_BPF")];
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Says what a person can do about a refusal: name the missing capability or the lockdown, else what libbpf said.
-fn explain(error: libbpf_rs::Error, places: &Places) -> SensorError {
+pub(crate) fn explain(error: libbpf_rs::Error, places: &Places) -> SensorError {
     let status = std::fs::read_to_string(places.proc.join("self/status")).unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|v| u64::from_str_radix(v.trim(), 16).ok());
     if let Some(caps) = effective.filter(|caps| caps >> CAP_SYS_ADMIN & 1 == 0) {

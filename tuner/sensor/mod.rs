@@ -3,12 +3,12 @@
 //! `/proc` alone where it may not; says which, why, and what is lost.
 
 #[cfg(feature = "ebpf")]
-mod attach;
+pub(crate) mod attach;
 mod coarse;
 #[cfg(feature = "ebpf")]
-mod cost;
+pub(crate) mod cost;
 #[cfg(feature = "ebpf")]
-mod ebpf;
+pub(crate) mod ebpf;
 #[cfg(feature = "ebpf")]
 mod layout;
 mod procfs;

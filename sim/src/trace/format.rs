@@ -43,6 +43,9 @@ pub struct Header {
     /// One file in so many was recorded; 1 is all.
     pub one_file_in: u32,
     pub paths_hashed: bool,
+    /// What the recorder could not see, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What a finished recording says of itself.

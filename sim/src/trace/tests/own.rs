@@ -11,6 +11,7 @@ fn header() -> Header {
         start_unix_ns: 1_700_000_000_000_000_000,
         one_file_in: 4,
         paths_hashed: true,
+        notes: vec!["no faults are seen".into()],
     }
 }
 
