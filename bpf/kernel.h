@@ -27,6 +27,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 enum {
@@ -106,8 +107,13 @@ struct request {
 };
 
 struct file_ra_state {
+	unsigned long start;
 	unsigned int size;
+	unsigned int async_size;
 	unsigned int ra_pages;
+	unsigned short order;     /* since 6.16 */
+	unsigned short mmap_miss; /* an unsigned int until 6.12 */
+	long long prev_pos;
 };
 
 /* `flags` became a struct in 6.18. */

@@ -8,3 +8,5 @@ pub mod cli;
 pub mod config;
 pub mod journal;
 pub mod sensor;
+#[cfg(feature = "ebpf")]
+pub mod validate;

@@ -17,6 +17,16 @@ pub enum Fs {
     Btrfs,
 }
 
+impl Fs {
+    pub(crate) fn mkfs(self) -> &'static str {
+        match self {
+            Fs::Ext4 => "mkfs.ext4",
+            Fs::Xfs => "mkfs.xfs",
+            Fs::Btrfs => "mkfs.btrfs",
+        }
+    }
+}
+
 /// Removed again when dropped.
 pub struct Testbed {
     /// Directory of this testbed: backing file and mount point.
@@ -33,6 +43,15 @@ pub struct Testbed {
 impl Testbed {
     /// A device of `mib`, mounted. Its data comes later, by [`Testbed::file`].
     pub fn new(mib: u64, fs: Fs) -> anyhow::Result<Testbed> {
+        Testbed::build(mib, fs, true)
+    }
+
+    /// The same without a cgroup: for what needs no [`Testbed::limit`], on kernels that have none.
+    pub fn unlimited(mib: u64, fs: Fs) -> anyhow::Result<Testbed> {
+        Testbed::build(mib, fs, false)
+    }
+
+    fn build(mib: u64, fs: Fs, limits: bool) -> anyhow::Result<Testbed> {
         sweep();
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -44,7 +63,9 @@ impl Testbed {
         let cgroup = Cgroup::named(&id);
         let mut testbed = Testbed { dir, name: String::new(), number: String::new(), cgroup, original: 0, reaper: None };
         // From here on dropping it removes what there is of it.
-        testbed.cgroup.create()?;
+        if limits {
+            testbed.cgroup.create()?;
+        }
         testbed.attach(mib, fs)?;
         Ok(testbed)
     }
@@ -61,13 +82,11 @@ impl Testbed {
         self.number = fs::read_to_string(format!("/sys/block/{}/dev", self.name))?.trim().to_owned();
         self.original = self.read_ahead()?;
         self.reaper = Some(Reaper::start(&self.dir, &self.name, self.original, &self.cgroup.dirs).context("/bin/sh")?);
-        match fs {
-            Fs::Ext4 => {
-                run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&path))?
-            }
-            Fs::Xfs => run(Command::new("mkfs.xfs").args(["-q", "-f"]).arg(&path))?,
-            Fs::Btrfs => run(Command::new("mkfs.btrfs").args(["-q", "-f"]).arg(&path))?,
+        let options: &[&str] = match fs {
+            Fs::Ext4 => &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+            Fs::Xfs | Fs::Btrfs => &["-q", "-f"],
         };
+        run(Command::new(fs.mkfs()).args(options).arg(&path))?;
         run(Command::new("mount").args(["-o", "noatime"]).arg(&path).arg(self.mount()))?;
         Ok(())
     }

@@ -17,18 +17,23 @@ pub const PREFIX: &str = "keepahead-testbed-";
 
 /// Why a testbed cannot be set up here; `None` where it can.
 pub fn unavailable() -> Option<String> {
+    device_unavailable(Fs::Ext4).or_else(cgroup::unavailable)
+}
+
+/// Why a device with this file system, without limits, cannot be set up here; `None` where it can.
+pub fn device_unavailable(fs: Fs) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root: loop devices, mounts and cgroups need it".into());
     }
     if !std::path::Path::new("/dev/loop-control").exists() {
         return Some("no /dev/loop-control: the loop driver is missing".into());
     }
-    for tool in ["losetup", "mkfs.ext4", "mount", "umount"] {
+    for tool in ["losetup", fs.mkfs(), "mount", "umount"] {
         if run(Command::new(tool).arg("--version")).is_err() && run(Command::new(tool).arg("-V")).is_err() {
             return Some(format!("{tool} is missing: run scripts/setup test"));
         }
     }
-    cgroup::unavailable()
+    None
 }
 
 /// Runs a command to its end; its standard output, or what it said and how it ended.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `posix_fadvise(2)` and `madvise(2)` on files (`mm/fadvise.c`, `mm/madvise.c`).
 
+use super::account::drops_recency;
 use super::fill::Caller;
 use super::{Kernel, cpu};
 use crate::cache::flag;
@@ -81,18 +82,45 @@ impl Kernel {
                 let bytes = Kernel::bytes(last - first + 1);
                 return self.fadvise(open, cgroup, now, Kernel::bytes(first), bytes, Fadvice::Willneed);
             }
-            // Private or shared alike: the page tables forget, the cache keeps.
-            Madvice::Dontneed => {
-                let m = &mut self.maps.all[map];
-                for (slot, bits) in m.bits(first, last) {
-                    m.mapped[slot] &= !bits;
-                    m.young[slot] &= !bits;
-                }
-            }
+            Madvice::Dontneed => self.zap(map, first, last),
             Madvice::Cold | Madvice::Pageout => self.cool(map, file, (first, last), now, advice == Madvice::Pageout),
             Madvice::PopulateRead => {}
         }
         cpu::SYSCALL
+    }
+
+    /// Takes pages out of a mapping; the cache keeps them, and those that were used count as read once more, unless advice on the
+    /// mapping says that this means nothing (`zap_present_folio_ptes` in `mm/memory.c`).
+    fn zap(&mut self, map: usize, first: u64, last: u64) {
+        let m = &mut self.maps.all[map];
+        let file = self.opens[m.open].file;
+        let counts = !self.rules.advice_drops_recency || !drops_recency(m.advice);
+        let mut used = Vec::new();
+        for (slot, bits) in m.bits(first, last) {
+            if m.young[slot] & bits != 0 {
+                used.push((slot as u64 + m.first / 64, m.young[slot] & bits));
+            }
+            m.mapped[slot] &= !bits;
+            m.young[slot] &= !bits;
+        }
+        let mut last_folio = None;
+        for (stretch, mut bits) in used.into_iter().filter(|_| counts) {
+            while bits != 0 {
+                let folio = self.store.find(file, stretch * 64 + u64::from(bits.trailing_zeros()));
+                if let Some(id) = folio.filter(|_| folio != last_folio) {
+                    self.memory.accessed(&mut self.store, id);
+                }
+                (last_folio, bits) = (folio, bits & (bits - 1));
+            }
+        }
+    }
+
+    /// `munmap(2)` of a whole mapping; its number stays taken.
+    pub fn munmap(&mut self, map: usize) {
+        let (first, last) = (self.maps.all[map].first, self.maps.all[map].first + self.maps.all[map].pages - 1);
+        self.zap(map, first, last);
+        let file = self.opens[self.maps.all[map].open].file;
+        self.maps.of_file[file as usize].retain(|m| *m as usize != map);
     }
 
     /// Mapped pages of the range are the next to go (`MADV_COLD`), or go now (`MADV_PAGEOUT`).

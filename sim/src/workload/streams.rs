@@ -37,15 +37,16 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// One stream an entry of `files`; entries of one file begin evenly spread over it. `slots`: streams on one file, `request`: bytes.
-    pub fn new(files: &[FileRef], slots: u64, access: Access, request: u64, turns: Turns, burst: u32, seed: u64) -> Streams {
-        let per_slot = (files.len() as u64).div_ceil(slots.max(1));
+    /// One stream an entry of `open`, dealt to `files` different files in turn; streams of one file begin evenly spread over it.
+    /// `request` in bytes.
+    pub fn new(open: &[FileRef], files: u64, access: Access, request: u64, turns: Turns, burst: u32, seed: u64) -> Streams {
+        let slots = (open.len() as u64).div_ceil(files.max(1)).max(1);
         let stream = |(i, file): (usize, &FileRef)| {
-            let slot = i as u64 / per_slot.max(1);
-            let start = (u128::from(file.bytes) * u128::from(slot) / u128::from(slots.max(1))) as u64;
+            let slot = i as u64 / files.max(1);
+            let start = (u128::from(file.bytes) * u128::from(slot) / u128::from(slots)) as u64;
             Stream { file: *file, at: start / request * request }
         };
-        let streams: Vec<Stream> = files.iter().enumerate().map(stream).collect();
+        let streams: Vec<Stream> = open.iter().enumerate().map(stream).collect();
         let last = streams.len().saturating_sub(1);
         Streams { streams, access, request, turns, burst, last, rng: random(seed, 3) }
     }
