@@ -78,7 +78,8 @@ fn disks(scenario: &Scenario) -> Result<Vec<DiskSpec>, ScenarioError> {
     let mut all = Vec::new();
     for (i, entry) in scenario.devices.iter().enumerate() {
         let built = check::profile(scenario, i)?.build(rng.next_u64());
-        let disk = built.map_err(|e| ScenarioError::impossible(format!("device[{i}]"), &entry.label, &e.to_string(), "correct it"))?;
+        let disk =
+            built.map_err(|e| ScenarioError::impossible(format!("device[{i}]"), &entry.label, &e.to_string(), "correct it"))?;
         let read_ahead = Kib(entry.read_ahead_kb);
         all.push(DiskSpec { label: entry.label.clone(), disk, read_ahead, filesystem: entry.filesystem });
     }

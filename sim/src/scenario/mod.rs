@@ -15,8 +15,8 @@ mod settings;
 
 pub use self::error::{Position, ScenarioError};
 pub use self::program::{
-    Descriptors, EpochsSpec, InstallSpec, LogSpec, PhaseEntry, PhasesSpec, ProgramSpec, RandomSpec, RocksdbSpec, RunsSpec, ScanSpec,
-    StreamsSpec, StridedSpec, WeightsSpec,
+    Descriptors, EpochsSpec, InstallSpec, LogSpec, PhaseEntry, PhasesSpec, ProgramSpec, RandomSpec, RocksdbSpec, RunsSpec,
+    ScanSpec, StreamsSpec, StridedSpec, WeightsSpec,
 };
 pub use self::schema::{Band, Bands, CgroupEntry, DeviceEntry, FilesEntry, HappeningEntry, MACHINE, Scenario, TaskEntry, What};
 

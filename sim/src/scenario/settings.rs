@@ -18,7 +18,12 @@ pub fn merged(overrides: &Table) -> Result<Settings, ScenarioError> {
     // Below 4 KiB every read becomes a request of one page (see `Settings::floor`).
     if settings.floor.0 < 4 || settings.ceiling < settings.floor {
         let limit = "floor must be at least 4, and ceiling not below it";
-        return Err(ScenarioError::impossible("settings", format!("{} to {}", settings.floor, settings.ceiling), limit, "in KiB"));
+        return Err(ScenarioError::impossible(
+            "settings",
+            format!("{} to {}", settings.floor, settings.ceiling),
+            limit,
+            "in KiB",
+        ));
     }
     Ok(settings)
 }

@@ -28,7 +28,11 @@ impl Checked for Distribution {
     fn check(&self, key: &str, low: f64, high: f64, way_out: &str) -> Result<(), ScenarioError> {
         let within = |v: f64| range(key, v, low, high, way_out);
         let order = |a: f64, b: f64, words: &str| {
-            if a <= b { Ok(()) } else { Err(ScenarioError::impossible(key, format!("[{a}, {b}]"), words, "write the smaller one first")) }
+            if a <= b {
+                Ok(())
+            } else {
+                Err(ScenarioError::impossible(key, format!("[{a}, {b}]"), words, "write the smaller one first"))
+            }
         };
         match self {
             Distribution::Fixed(value) => within(*value),
@@ -105,7 +109,12 @@ fn unique<'a>(list: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Sc
         let part = if list == "device" { "label" } else { "name" };
         if name.is_empty() || !seen.insert(name) {
             let way_out = "give each a name of its own";
-            return Err(ScenarioError::impossible(format!("{list}[{i}].{part}"), format!("{name:?}"), "is empty or there already", way_out));
+            return Err(ScenarioError::impossible(
+                format!("{list}[{i}].{part}"),
+                format!("{name:?}"),
+                "is empty or there already",
+                way_out,
+            ));
         }
     }
     Ok(())
@@ -150,7 +159,12 @@ pub(super) fn profile(scenario: &Scenario, index: usize) -> Result<Profile, Scen
     Profile::from_table(table).map_err(|e| {
         let part = if entry.figures.is_empty() { "profile" } else { "figures" };
         let value = entry.profile.as_deref().unwrap_or("none");
-        ScenarioError::impossible(format!("device[{index}].{part}"), value, &e.to_string(), "correct the profile or its figures")
+        ScenarioError::impossible(
+            format!("device[{index}].{part}"),
+            value,
+            &e.to_string(),
+            "correct the profile or its figures",
+        )
     })
 }
 
@@ -163,7 +177,13 @@ fn read_ahead(scenario: &Scenario, key: &str, kib: u32) -> Result<(), ScenarioEr
     });
     let all = std::iter::once(scenario.memory_mib).chain(scenario.cgroups.iter().map(|c| c.memory_mib)).chain(shrunk);
     let most = all.fold(f64::INFINITY, f64::min) * 1024.0 / 2.0;
-    range(key, f64::from(kib), 0.0, most, "the smallest memory_mib must hold two windows: make it larger, or the window smaller")
+    range(
+        key,
+        f64::from(kib),
+        0.0,
+        most,
+        "the smallest memory_mib must hold two windows: make it larger, or the window smaller",
+    )
 }
 
 fn memory(scenario: &Scenario) -> Result<(), ScenarioError> {
@@ -191,7 +211,12 @@ fn task(scenario: &Scenario, key: &str, entry: &TaskEntry) -> Result<(), Scenari
 
 pub(super) fn pace(key: &str, think_us: &Distribution, arrival: Arrival) -> Result<(), ScenarioError> {
     // 1000 s of thought between two operations.
-    think_us.check(&format!("{key}.think_us"), 0.0, 1e9, "time does not run backwards; use the program idle for long pauses")?;
+    think_us.check(
+        &format!("{key}.think_us"),
+        0.0,
+        1e9,
+        "time does not run backwards; use the program idle for long pauses",
+    )?;
     let (name, value, low, high) = match arrival {
         Arrival::Closed => return Ok(()),
         Arrival::EveryMs(ms) => ("every_ms", ms, 0.001, 1e6),

@@ -109,7 +109,12 @@ impl<'a> Place<'a> {
         let key = format!("{}.{program}.start_kib", self.key);
         if !s.start_kib.is_multiple_of(s.request_kib) {
             let way_out = "requests are counted from the start of the file";
-            return Err(ScenarioError::impossible(key, s.start_kib, &format!("must be a multiple of {}", s.request_kib), way_out));
+            return Err(ScenarioError::impossible(
+                key,
+                s.start_kib,
+                &format!("must be a multiple of {}", s.request_kib),
+                way_out,
+            ));
         }
         let last = kib(group.total() - 1);
         range(key, s.start_kib as f64, 0.0, last, "it must lie before the end of the files")?;
@@ -137,7 +142,13 @@ impl<'a> Place<'a> {
         let group = self.files("rocksdb", "files", &s.files)?;
         let key = |part: &str| format!("{}.rocksdb.{part}", self.key);
         let most = (group.smallest() as f64 - 24.0).clamp(512.0, 1_048_576.0);
-        range(key("block_bytes"), s.block_bytes as f64, 512.0, most, "RocksDB's default is 4096; a block and its index entry of 24 bytes must fit the smallest file")?;
+        range(
+            key("block_bytes"),
+            s.block_bytes as f64,
+            512.0,
+            most,
+            "RocksDB's default is 4096; a block and its index entry of 24 bytes must fit the smallest file",
+        )?;
         range(key("entry_bytes"), s.entry_bytes as f64, 16.0, 65_536.0, "a key of 16 bytes and its value")?;
         range(key("nexts"), s.nexts as f64, 1.0, 100_000.0, "db_bench's --seek_nexts, 50 in the testbed")?;
         range(key("memtable_kib"), s.memtable_kib as f64, 64.0, (64u64 << 20) as f64, "RocksDB's default is 65536")?;
@@ -152,7 +163,12 @@ impl<'a> Place<'a> {
                 self.files("rocksdb", "log", log)?;
                 Ok(group.sizes.len() + 1)
             }
-            None => Err(ScenarioError::impossible(key("log"), "none", "this benchmark writes", "name a group of [[files]] for the log")),
+            None => Err(ScenarioError::impossible(
+                key("log"),
+                "none",
+                "this benchmark writes",
+                "name a group of [[files]] for the log",
+            )),
         }
     }
 
