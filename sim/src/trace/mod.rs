@@ -7,12 +7,15 @@
 
 mod blkparse;
 mod cachesim;
+mod demux;
 mod detect;
 mod error;
 mod fio;
 mod format;
 mod msr;
 mod reader;
+mod replay;
+mod survey;
 mod text;
 mod writer;
 
@@ -21,6 +24,8 @@ pub use detect::{ReadOptions, TraceFormat, detect, open};
 pub use error::{Position, TraceError};
 pub use format::{Header, Totals};
 pub use reader::Reader;
+pub use replay::{Arrival, LOOK_AHEAD, Replay, TraceSpec};
+pub use survey::{OPENS_MAX, ReplayError, SPAN_MAX, STREAMS_MAX, Stream, Streams, Survey, Use};
 pub use writer::Writer;
 
 use keepahead_core::units::Nanos;
