@@ -11,6 +11,7 @@ pub mod output;
 pub mod replay;
 pub mod restore;
 mod run;
+pub mod sim;
 mod story;
 
 pub use doctor::{Check, Report, Status};

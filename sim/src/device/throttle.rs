@@ -103,7 +103,8 @@ impl Throttle {
             self.extend(tick + ticks);
             *queued = true;
             // The timer wheel rounds up, so that no timer is early: one tick more (`calc_index`, kernel/time/timer.c).
-            at = Nanos((tick + ticks + 1) * 1_000_000_000 / self.hz);
+            let end = u128::from(tick + ticks + 1) * 1_000_000_000 / u128::from(self.hz);
+            at = Nanos(u64::try_from(end).unwrap_or(u64::MAX));
         }
     }
 
