@@ -9,6 +9,7 @@ pub mod agent;
 #[cfg(target_os = "linux")]
 pub mod calibrate;
 pub mod cli;
+#[cfg(target_os = "linux")]
 pub mod config;
 #[cfg(target_os = "linux")]
 pub mod journal;

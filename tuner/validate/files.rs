@@ -106,9 +106,7 @@ impl Stored {
         let everything = [0u64; 2];
         let mut stat = [0u64; 5];
         // SAFETY: `struct cachestat_range` is two u64, `struct cachestat` five; both outlive the call.
-        let status = unsafe {
-            libc::syscall(SYS_CACHESTAT, self.file.as_raw_fd(), everything.as_ptr(), stat.as_mut_ptr(), 0)
-        };
+        let status = unsafe { libc::syscall(SYS_CACHESTAT, self.file.as_raw_fd(), everything.as_ptr(), stat.as_mut_ptr(), 0) };
         if status == 0 { Ok(stat[0]) } else { Err(Error::last_os_error()) }
     }
 

@@ -62,8 +62,7 @@ fn attach(device: u32) -> Result<Recorder, libbpf_rs::Error> {
     }
     let skel = open.load()?;
     let p = &skel.progs;
-    let programs =
-        [&p.sync_ra, &p.async_ra, &p.ra_order, &p.ra_unbounded, &p.add, &p.delete, &p.fault, &p.map_pages];
+    let programs = [&p.sync_ra, &p.async_ra, &p.ra_order, &p.ra_unbounded, &p.add, &p.delete, &p.fault, &p.map_pages];
     let links = programs.into_iter().map(|program| program.attach()).collect::<Result<_, _>>()?;
     let seen = Rc::new(RefCell::new(Vec::new()));
     let sink = seen.clone();

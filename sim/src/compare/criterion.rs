@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What "best" means: takes the static runs of a scenario, says by which figure they are told apart, gives scores and regrets.
+//! What "best" means: takes the runs of a scenario, says by which figure they are told apart, gives scores and regrets.
 
 use crate::report::{Figures, Report};
 use serde::{Deserialize, Serialize};
 
-/// Static values whose throughputs all lie this close together are not told apart by throughput.
+/// Runs whose throughputs all lie this close together are not told apart by throughput.
 const SAME_THROUGHPUT: f64 = 0.02;
 /// What a cached page costs its reader anyway, ns (4 KiB copied out of the page cache: 0.5 to 1 µs). Added to stall, it keeps a
 /// thousandth of a microsecond over nothing from being an infinite loss.
@@ -16,15 +16,16 @@ const CACHED_PAGE_NS: f64 = 1000.0;
 pub enum Criterion {
     /// Bytes delivered a second: a closed loop asks for more as soon as it is served.
     Throughput,
-    /// Stall per demanded page: where arrival is paced, every value delivers what was asked for, and only the waiting differs.
+    /// Stall per demanded page: where arrival is paced, every run delivers what was asked for, and only the waiting differs.
     Stall,
 }
 
 impl Criterion {
-    /// Throughput, unless all static values deliver the same within 2 %.
-    pub fn of(statics: &[&Report]) -> Criterion {
-        let throughputs = || statics.iter().map(|r| r.total().throughput());
-        let (least, most) = (throughputs().fold(f64::INFINITY, f64::min), throughputs().fold(0.0, f64::max));
+    /// Throughput, unless all runs deliver the same within 2 %.
+    pub fn of<'a>(runs: impl Iterator<Item = &'a Report>) -> Criterion {
+        let throughputs: Vec<f64> = runs.map(|r| r.total().throughput()).collect();
+        let (least, most) =
+            (throughputs.iter().copied().fold(f64::INFINITY, f64::min), throughputs.iter().copied().fold(0.0, f64::max));
         if least >= most * (1.0 - SAME_THROUGHPUT) { Criterion::Stall } else { Criterion::Throughput }
     }
 

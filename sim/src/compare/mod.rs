@@ -76,7 +76,7 @@ pub fn compare<E: Send>(
         .collect::<Result<Vec<Report>, E>>()?;
     let statics: Vec<(Kib, &Report)> =
         plan.values.iter().copied().zip(&reports[1..]).filter(|(_, report)| !report.partial).collect();
-    let criterion = Criterion::of(&statics.iter().map(|(_, r)| *r).collect::<Vec<_>>());
+    let criterion = Criterion::of(reports.iter().filter(|report| !report.partial));
     let best = best(criterion, statics.iter().map(|(value, report)| (*value, report.total())));
     let oracle = oracle(criterion, &statics, plan);
     if oracle.len() > 1 && !stop() {

@@ -39,11 +39,22 @@ pub(crate) fn parse(words: &mut Words) -> Result<Event, Trouble> {
     let kind = words.word("event")?;
     let file = words.tagged("f")?;
     let event = match kind {
-        "sync_ra" => Event::SyncRa { file, index: words.tagged("index=")?, req_count: words.tagged("req=")?, ra: state(words)? },
-        "async_ra" => Event::AsyncRa { file, index: words.tagged("index=")?, req_count: words.tagged("req=")?, ra: state(words)? },
+        "sync_ra" => {
+            Event::SyncRa { file, index: words.tagged("index=")?, req_count: words.tagged("req=")?, ra: state(words)? }
+        }
+        "async_ra" => {
+            Event::AsyncRa { file, index: words.tagged("index=")?, req_count: words.tagged("req=")?, ra: state(words)? }
+        }
         "ra_order" => {
             let (index, order, size) = (words.tagged("index=")?, words.tagged("order=")?, words.tagged("size=")?);
-            Event::RaOrder { file, index, order, size, async_size: words.tagged("async=")?, ra_pages: words.tagged("ra_pages=")? }
+            Event::RaOrder {
+                file,
+                index,
+                order,
+                size,
+                async_size: words.tagged("async=")?,
+                ra_pages: words.tagged("ra_pages=")?,
+            }
         }
         "ra_unbounded" => {
             let (index, nr_to_read) = (words.tagged("index=")?, words.tagged("nr=")?);

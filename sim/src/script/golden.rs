@@ -85,7 +85,9 @@ fn event(line: &str) -> Option<Event> {
     let file = 0;
     Some(match line.split_whitespace().next()? {
         "page_cache_sync_ra" => Event::SyncRa { file, index: number("index")?, req_count: number("req_count")?, ra: state()? },
-        "page_cache_async_ra" => Event::AsyncRa { file, index: number("index")?, req_count: number("req_count")?, ra: state()? },
+        "page_cache_async_ra" => {
+            Event::AsyncRa { file, index: number("index")?, req_count: number("req_count")?, ra: state()? }
+        }
         "page_cache_ra_order" => {
             let (size, async_size, ra_pages) = (half("size")?, half("async_size")?, half("ra_pages")?);
             Event::RaOrder { file, index: number("index")?, order: field(line, "order")?, size, async_size, ra_pages }

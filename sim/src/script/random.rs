@@ -26,13 +26,43 @@ impl Default for Options {
 
 /// From nothing to 48 MiB, around the borders of a page, of fault-around (64 KiB) and of the largest folio (2 MiB), and odd ones.
 const SIZES: [u64; 14] = [
-    0, 1, 4095, 4096, 4097, 65_536, 100_000, 1 << 20, (1 << 20) + 1, 2 << 20, (4 << 20) + 123, 10_000_000, (16 << 20) + 8191, 48 << 20,
+    0,
+    1,
+    4095,
+    4096,
+    4097,
+    65_536,
+    100_000,
+    1 << 20,
+    (1 << 20) + 1,
+    2 << 20,
+    (4 << 20) + 123,
+    10_000_000,
+    (16 << 20) + 8191,
+    48 << 20,
 ];
 /// Large files make the long streams; small ones are all edges.
 const SIZE_WEIGHTS: [u32; 14] = [1, 1, 1, 1, 1, 3, 3, 4, 4, 4, 8, 10, 12, 12];
 /// Bytes of a read: from a byte to 4 MiB, whole pages or not.
 const REQUESTS: [u64; 18] = [
-    1, 512, 4095, 4096, 4096, 4097, 8192, 12_288, 16_384, 20_000, 32_768, 65_536, 65_537, 131_072, 200_000, 524_288, 1 << 20, 4 << 20,
+    1,
+    512,
+    4095,
+    4096,
+    4096,
+    4097,
+    8192,
+    12_288,
+    16_384,
+    20_000,
+    32_768,
+    65_536,
+    65_537,
+    131_072,
+    200_000,
+    524_288,
+    1 << 20,
+    4 << 20,
 ];
 /// KiB, powers of two or not, down to none.
 const KNOBS: [u32; 18] = [0, 4, 8, 12, 16, 20, 32, 64, 100, 128, 128, 160, 256, 512, 1000, 1024, 2048, 8192];

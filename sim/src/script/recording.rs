@@ -72,7 +72,12 @@ impl Recording {
 impl fmt::Display for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Environment { filesystem, kernel, max_sectors_kb } = &self.environment;
-        write!(f, "filesystem {}\nkernel {kernel}\nmax_sectors_kb {max_sectors_kb}\n{}", filesystem.name(), self.script.head())?;
+        write!(
+            f,
+            "filesystem {}\nkernel {kernel}\nmax_sectors_kb {max_sectors_kb}\n{}",
+            filesystem.name(),
+            self.script.head()
+        )?;
         for (op, events) in self.script.ops.iter().zip(&self.steps) {
             writeln!(f, "{op}")?;
             events.iter().try_for_each(|event| writeln!(f, "  {event}"))?;

@@ -14,6 +14,7 @@ use crate::spec::Generation;
 use keepahead_core::units::Kib;
 use rayon::prelude::*;
 use std::collections::HashSet;
+use std::hash::Hasher as _;
 use std::str::FromStr;
 use twox_hash::XxHash64;
 
@@ -84,10 +85,27 @@ impl FromStr for Shard {
     }
 }
 
-/// Hash of a scenario for keys: of its bytes and of what the command line changed in it.
-pub fn hash(bytes: &[u8], overrides: &str) -> String {
-    let inner = XxHash64::oneshot(0, bytes);
-    format!("{:016x}", XxHash64::oneshot(inner, overrides.as_bytes()))
+/// XXH64 of a scenario or trace for keys, fed piece by piece; the same on every system and in every version.
+#[derive(Default)]
+pub struct Hasher(XxHash64);
+
+impl Hasher {
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    pub fn finish(&self) -> String {
+        format!("{:016x}", self.0.finish())
+    }
+}
+
+/// Hash of a content (or its hash) and of what the command line changed in it.
+pub fn hash(content: &[u8], overrides: &str) -> String {
+    let mut hasher = Hasher::default();
+    hasher.write(&(content.len() as u64).to_le_bytes());
+    hasher.write(content);
+    hasher.write(overrides.as_bytes());
+    hasher.finish()
 }
 
 /// The shard's runs, in a fixed order; a shard takes every `count`-th, so that long scenarios spread.
