@@ -17,7 +17,7 @@ use keepahead_sim::sweep::{self, Cell, Shard, Subject, SweepRow};
 use std::path::{Path, PathBuf};
 
 /// Runs between two writes of the table: what a power cut can cost.
-const BETWEEN_WRITES: usize = 256;
+const BETWEEN_WRITES: usize = 128;
 
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Policies as bars: the figure that ranks them, one bar a control, the best static value marked.
 
-use super::{COLOURS, FONT, PlotError, sheet};
+use super::{COLOURS, FONT, LEGEND_WIDTH, PlotError, legend, sheet};
 use crate::compare::{Comparison, Criterion, Row};
 use plotters::prelude::*;
 
 const ROW: u32 = 26;
+const KINDS: [&str; 3] = ["default, other static", "best static value", "policies"];
 
 /// Horizontal bars, because names of controls are long; static values in one colour, the best of them in another.
 pub fn policies(comparison: &Comparison) -> Result<String, PlotError> {
@@ -18,7 +19,8 @@ pub fn policies(comparison: &Comparison) -> Result<String, PlotError> {
     let most = rows.iter().map(figure).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     let height = 110 + ROW * rows.len() as u32;
     sheet("policies", (960, height), |root| {
-        let mut chart = ChartBuilder::on(root)
+        let (left, right) = root.split_horizontally(960 - LEGEND_WIDTH);
+        let mut chart = ChartBuilder::on(&left)
             .caption(format!("{}: policies side by side", comparison.scenario), (FONT, 20))
             .margin(12)
             .x_label_area_size(44)
@@ -33,11 +35,7 @@ pub fn policies(comparison: &Comparison) -> Result<String, PlotError> {
                 let top = (rows.len() - index) as f64;
                 Rectangle::new([(0.0, top - 0.15), (figure(row), top - 0.85)], colour.filled())
             });
-            let name = ["static values and default", "best static value", "policies"][kind];
-            chart
-                .draw_series(bars)?
-                .label(name)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], colour.filled()));
+            chart.draw_series(bars)?;
         }
         chart.draw_series(rows.iter().enumerate().map(|(index, row)| {
             let place = (-most * 0.245, (rows.len() - index) as f64 - 0.25);
@@ -47,10 +45,7 @@ pub fn policies(comparison: &Comparison) -> Result<String, PlotError> {
             let place = (figure(row) + most * 0.01, (rows.len() - index) as f64 - 0.25);
             Text::new(short(figure(row)), place, (FONT, 13))
         }))?;
-        let mut legend = chart.configure_series_labels();
-        legend.position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.9)).border_style(BLACK.mix(0.3));
-        legend.label_font((FONT, 14)).draw()?;
-        Ok(())
+        legend(&right, KINDS.into_iter().zip(COLOURS))
     })
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Figures over time: the knob, and hits beside waste, one line a control.
 
-use super::{COLOURS, FONT, PlotError, SIZE, end, sheet};
+use super::{COLOURS, FONT, LEGEND_WIDTH, PlotError, SIZE, end, legend, sheet};
 use crate::report::{DiskReport, Figures, Report};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -27,7 +27,8 @@ pub fn window(reports: &[&Report]) -> Result<String, PlotError> {
     let (low, high) = (values().fold(f64::INFINITY, f64::min).min(64.0), values().fold(256.0, f64::max));
     let end = end(reports);
     sheet("window", SIZE, |root| {
-        let mut chart = ChartBuilder::on(root)
+        let (left, right) = root.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+        let mut chart = ChartBuilder::on(&left)
             .caption(format!("Readahead window of {label}"), (FONT, 20))
             .margin(12)
             .x_label_area_size(44)
@@ -41,28 +42,20 @@ pub fn window(reports: &[&Report]) -> Result<String, PlotError> {
             .label_style((FONT, 14))
             .y_label_formatter(&|kib| format!("{kib:.0}"))
             .draw()?;
-        for (index, (name, points)) in lines.iter().enumerate() {
+        for (index, (_, points)) in lines.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+            chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
         }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.9))
-            .border_style(BLACK.mix(0.3))
-            .label_font((FONT, 14))
-            .draw()?;
-        Ok(())
+        legend(&right, colours(&lines))
     })
 }
 
 /// Hit ratio above, waste below, over time, all disks together.
 pub fn hit_and_waste(reports: &[&Report]) -> Result<String, PlotError> {
     let of = |figure: &dyn Fn(&Figures) -> Option<f64>| -> Vec<Line> {
+        // NaN where there is no figure: the line has a gap there.
         let line = |r: &&Report| {
-            let points = totals(r).into_iter().filter_map(|(at, f)| Some((at, figure(&f)?))).collect();
+            let points = totals(r).into_iter().map(|(at, f)| (at, figure(&f).unwrap_or(f64::NAN))).collect();
             (r.control.clone(), points)
         };
         reports.iter().map(line).collect()
@@ -87,7 +80,8 @@ pub fn hit_and_waste(reports: &[&Report]) -> Result<String, PlotError> {
 }
 
 fn panel(area: &DrawingArea<SVGBackend, Shift>, axes: &Axes, lines: &[Line]) -> Drawn {
-    let mut chart = ChartBuilder::on(area)
+    let (left, right) = area.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+    let mut chart = ChartBuilder::on(&left)
         .caption(&axes.caption, (FONT, 18))
         .margin(12)
         .x_label_area_size(44)
@@ -95,17 +89,17 @@ fn panel(area: &DrawingArea<SVGBackend, Shift>, axes: &Axes, lines: &[Line]) -> 
         .build_cartesian_2d(0.0..axes.end, 0.0..axes.top)?;
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(WHITE).x_desc("time (s)").y_desc(axes.y).y_labels(6).label_style((FONT, 14)).draw()?;
-    for (index, (name, points)) in lines.iter().enumerate() {
+    for (index, (_, points)) in lines.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+        for stretch in points.split(|(_, y)| y.is_nan()) {
+            chart.draw_series(LineSeries::new(stretch.iter().copied(), colour.stroke_width(2)))?;
+        }
     }
-    let mut legend = chart.configure_series_labels();
-    legend.position(SeriesLabelPosition::MiddleRight).background_style(WHITE.mix(0.9)).border_style(BLACK.mix(0.3));
-    legend.label_font((FONT, 14)).draw()?;
-    Ok(())
+    legend(&right, colours(lines))
+}
+
+fn colours(lines: &[Line]) -> impl Iterator<Item = (&str, RGBColor)> {
+    lines.iter().map(|(name, _)| name.as_str()).zip(COLOURS.into_iter().cycle())
 }
 
 fn busiest(reports: &[&Report]) -> Option<String> {

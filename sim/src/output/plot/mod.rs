@@ -40,6 +40,22 @@ fn sheet(
     Ok(text)
 }
 
+/// Width of the strip to the right of a chart that its legend has to itself: within the chart it would hide data.
+const LEGEND_WIDTH: u32 = 180;
+
+/// Names and colours, one below the other.
+fn legend<'a>(
+    area: &DrawingArea<SVGBackend, plotters::coord::Shift>,
+    entries: impl Iterator<Item = (&'a str, RGBColor)>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    for (index, (name, colour)) in entries.enumerate() {
+        let y = 52 + 22 * i32::try_from(index)?;
+        area.draw(&Rectangle::new([(4, y - 5), (22, y + 5)], colour.filled()))?;
+        area.draw(&Text::new(name.to_owned(), (30, y - 6), (FONT, 14)))?;
+    }
+    Ok(())
+}
+
 /// The end of the longest run, for time axes; an empty run still has an axis.
 fn end(reports: &[&Report]) -> f64 {
     reports.iter().map(|r| r.seconds).fold(1.0, f64::max)
