@@ -11,7 +11,7 @@ use super::execute::Execution;
 use super::files::{Files, Stored};
 use super::recorder::{Recorder, Seen};
 use keepahead_sim::event::Event;
-use keepahead_sim::script::{Environment, Filesystem, Recording, Script};
+use keepahead_sim::script::{Environment, Filesystem, Op, Recording, Script};
 use keepahead_testbed::{Fs, Testbed};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -87,11 +87,22 @@ impl Session {
 
     /// Executes the script and records what the kernel does. Runs it again where something else came between.
     pub fn record(&mut self, script: &Script) -> Result<Recording, ValidateError> {
+        let steps = self.undisturbed(script, true)?;
+        Ok(Recording { environment: self.environment.clone(), script: script.clone(), steps })
+    }
+
+    /// The events of a script without a pause between its operations: each finds what the I/O of those before it left in flight, so
+    /// that they may change from run to run.
+    pub fn record_hurried(&mut self, script: &Script) -> Result<Vec<Event>, ValidateError> {
+        self.undisturbed(script, false).map(|steps| steps.concat())
+    }
+
+    fn undisturbed(&mut self, script: &Script, settled: bool) -> Result<Vec<Vec<Event>>, ValidateError> {
         script.check().map_err(|(number, trouble)| ValidateError::Script { number, trouble })?;
         let mut last = String::new();
         for _ in 0..RUNS {
-            match self.run(script) {
-                Ok(steps) => return Ok(Recording { environment: self.environment.clone(), script: script.clone(), steps }),
+            match self.run(script, settled) {
+                Ok(steps) => return Ok(steps),
                 Err(Failed::Disturbed(by)) => last = by,
                 Err(Failed::Error(error)) => return Err(error),
             }
@@ -99,10 +110,9 @@ impl Session {
         Err(ValidateError::Disturbed { times: RUNS, by: last })
     }
 
-    fn run(&mut self, script: &Script) -> Result<Vec<Vec<Event>>, Failed> {
+    fn run(&mut self, script: &Script, settled: bool) -> Result<Vec<Vec<Event>>, Failed> {
+        self.set_knob(script.read_ahead_kb)?;
         let Session { recorder, files, knob, buffer, .. } = self;
-        std::fs::write(&*knob, script.read_ahead_kb.to_string())
-            .map_err(|source| ValidateError::File { path: knob.clone(), source })?;
         files.prepare(&script.files)?;
         recorder.drain()?;
         let lost = recorder.lost()?;
@@ -110,26 +120,40 @@ impl Session {
         let paths: Vec<&Path> = stored.iter().map(|file| file.path.as_path()).collect();
         let mut execution = Execution::new(&paths, knob, buffer);
         let mut steps = Vec::with_capacity(script.ops.len());
-        let mut knob_kb = script.read_ahead_kb;
         for (number, op) in script.ops.iter().enumerate() {
             execution.execute(op).map_err(|source| ValidateError::Operation { number, op: op.to_string(), source })?;
+            if settled {
+                let events = attribute(&recorder.drain()?, &stored)?;
+                settle(&events, &stored)?;
+                steps.push(events);
+            }
+        }
+        if !settled {
             let events = attribute(&recorder.drain()?, &stored)?;
             settle(&events, &stored)?;
             steps.push(events);
-            if let keepahead_sim::script::Op::ReadAheadKb(kib) = op {
-                knob_kb = *kib;
-            }
         }
         drop(execution);
         if recorder.lost()? != lost {
             return Err(Failed::Disturbed("a full ring buffer".into()));
         }
-        let now = std::fs::read_to_string(&*knob).unwrap_or_default();
-        // The kernel keeps pages: what it shows is rounded down to 4 KiB.
-        if now.trim().parse() != Ok(knob_kb / 4 * 4) {
-            return Err(Failed::Disturbed(format!("a change of read_ahead_kb to {}", now.trim())));
-        }
+        self.check_knob(script)?;
         Ok(steps)
+    }
+
+    fn set_knob(&self, kib: u32) -> Result<(), ValidateError> {
+        std::fs::write(&self.knob, kib.to_string()).map_err(|source| ValidateError::File { path: self.knob.clone(), source })
+    }
+
+    /// Nobody else has changed the knob in the meantime, such as an agent that tunes every device.
+    fn check_knob(&self, script: &Script) -> Result<(), Failed> {
+        let set = script.ops.iter().rev().find_map(|op| if let Op::ReadAheadKb(kib) = op { Some(*kib) } else { None });
+        let now = std::fs::read_to_string(&self.knob).unwrap_or_default();
+        // The kernel keeps pages: what it shows is rounded down to 4 KiB.
+        if now.trim().parse() == Ok(set.unwrap_or(script.read_ahead_kb) / 4 * 4) {
+            return Ok(());
+        }
+        Err(Failed::Disturbed(format!("a change of read_ahead_kb to {}", now.trim())))
     }
 }
 

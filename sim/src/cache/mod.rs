@@ -7,6 +7,7 @@
 
 mod lists;
 mod reclaim;
+mod walk;
 
 pub use lists::List;
 pub use reclaim::{Evicted, Memory, Rmap};

@@ -76,8 +76,8 @@ impl Kernel {
         let open = self.maps.all[map].open;
         let file = self.opens[open].file;
         match advice {
-            Madvice::Normal => self.maps.all[map].advice = None,
-            Madvice::Sequential | Madvice::Random => self.maps.all[map].advice = Some(advice),
+            Madvice::Normal => self.maps.all[map].advise(first, last, None),
+            Madvice::Sequential | Madvice::Random => self.maps.all[map].advise(first, last, Some(advice)),
             Madvice::Willneed => {
                 let bytes = Kernel::bytes(last - first + 1);
                 return self.fadvise(open, cgroup, now, Kernel::bytes(first), bytes, Fadvice::Willneed);
@@ -94,7 +94,7 @@ impl Kernel {
     fn zap(&mut self, map: usize, first: u64, last: u64) {
         let m = &mut self.maps.all[map];
         let file = self.opens[m.open].file;
-        let counts = !self.rules.advice_drops_recency || !drops_recency(m.advice);
+        let counts = !self.rules.advice_drops_recency || !drops_recency(m.area(first).2);
         let mut used = Vec::new();
         for (slot, bits) in m.bits(first, last) {
             if m.young[slot] & bits != 0 {

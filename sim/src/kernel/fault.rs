@@ -73,10 +73,11 @@ impl Kernel {
     fn fault_around(&mut self, call: &TouchCall, probe: &mut Probe, now: Nanos) -> bool {
         let map = &self.maps.all[call.map];
         let (open, file) = (map.open, self.opens[map.open].file);
-        let end = map.first + map.pages - 1;
-        let first = (call.page & !(FAULT_AROUND - 1)).max(map.first);
+        let (area_first, end, advice) = map.area(call.page);
+        let first = (call.page & !(FAULT_AROUND - 1)).max(area_first);
         let file_end = self.files[file as usize].pages() - 1;
-        let last = ((call.page & !(FAULT_AROUND - 1)) + FAULT_AROUND - 1).min(end).min(file_end);
+        let table_end = (first / PAGE_TABLE + 1) * PAGE_TABLE - 1;
+        let last = (first + FAULT_AROUND - 1).min(table_end).min(end).min(file_end);
         let (mut at, mut found, mut hit, mut misses) = (first, false, false, 0u64);
         while let Some(page) = self.store.next_present(file, at, last) {
             let Some(id) = self.store.find(file, page) else { break };
@@ -87,10 +88,9 @@ impl Kernel {
                 continue;
             }
             found = true;
-            let map = &self.maps.all[call.map];
             let whole = self.rules.maps_whole_folio
                 && folio_last < file_end
-                && folio_first >= map.first
+                && folio_first >= area_first
                 && folio_last <= end
                 && folio_first / PAGE_TABLE == folio_last / PAGE_TABLE;
             let (from, to) = if whole { (folio_first, folio_last) } else { (folio_first.max(first), folio_last.min(last)) };
@@ -100,7 +100,7 @@ impl Kernel {
             }
             hit |= here;
             let spared = self.rules.miss_spares_workingset && folio.has(flag::WORKINGSET);
-            let sequential = self.maps.all[call.map].advice == Some(Madvice::Sequential);
+            let sequential = advice == Some(Madvice::Sequential);
             misses += match self.rules.miss_by_fault {
                 _ if spared => 0,
                 true => u64::from(here && !call.tried && !sequential),
@@ -162,7 +162,7 @@ impl Kernel {
     /// A fault on a page that is cached (`do_async_mmap_readahead`): whether it reached the marker.
     fn async_fault(&mut self, call: &TouchCall, id: u32, probe: &mut Probe, now: &mut Nanos) -> bool {
         let map = &self.maps.all[call.map];
-        let (open, advice) = (map.open, map.advice);
+        let (open, advice) = (map.open, map.area(call.page).2);
         let folio = self.store.folios[id as usize];
         let ra = &mut self.opens[open].ra;
         if advice == Some(Madvice::Random) || ra.ra_pages == 0 {
@@ -184,7 +184,7 @@ impl Kernel {
     /// A fault on a page that is not cached (`do_sync_mmap_readahead`): afterwards the page is there or on its way.
     fn read_around(&mut self, call: &TouchCall, file: u32, probe: &mut Probe, now: &mut Nanos) {
         let map = &self.maps.all[call.map];
-        let (open, advice) = (map.open, map.advice);
+        let (open, advice) = (map.open, map.area(call.page).2);
         let ra_pages = u64::from(self.opens[open].ra.ra_pages);
         let mut caller = Caller { open, cgroup: call.cgroup, now: *now, probe: Some(probe) };
         if advice == Some(Madvice::Sequential) && ra_pages > 0 {

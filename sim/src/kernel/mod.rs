@@ -71,7 +71,9 @@ pub struct Map {
     pub open: usize,
     pub first: u64,
     pub pages: u64,
-    pub advice: Option<Madvice>,
+    /// Advice splits a mapping into areas (`struct vm_area_struct`), and fault-around stays within one: first page and advice of each,
+    /// ascending, neighbours always different.
+    areas: Vec<(u64, Option<Madvice>)>,
     /// Bits of 64 file pages each, from the stretch of `first`: mapped, and used since reclaim last asked.
     mapped: Vec<u64>,
     young: Vec<u64>,
@@ -128,7 +130,8 @@ impl Rmap for Maps {
         let mut count = 0;
         for &map in &self.of_file[folio.file as usize] {
             let map = &mut self.all[map as usize];
-            let recent = !self.recency_by_advice || !account::drops_recency(map.advice);
+            let advice = map.area(u64::from(folio.index).max(map.first)).2;
+            let recent = !self.recency_by_advice || !account::drops_recency(advice);
             for (slot, bits) in map.bits(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
                 let young = map.young[slot] & bits;
                 map.young[slot] &= !bits;
@@ -146,6 +149,24 @@ impl Map {
         let base = self.first / 64;
         let range = (from <= to).then_some((from, to));
         range.into_iter().flat_map(move |(from, to)| stretches(from, to).map(move |(s, bits)| ((s - base) as usize, bits)))
+    }
+
+    /// The area that holds a page: first and last page, and its advice.
+    pub(super) fn area(&self, page: u64) -> (u64, u64, Option<Madvice>) {
+        let after = self.areas.partition_point(|(first, _)| *first <= page).max(1);
+        let (first, advice) = self.areas[after - 1];
+        let last = self.areas.get(after).map_or(self.first + self.pages, |(next, _)| *next) - 1;
+        (first, last, advice)
+    }
+
+    /// Gives pages `first..=last` an advice; areas are split and merged as `madvise_update_vma` does.
+    pub(super) fn advise(&mut self, first: u64, last: u64, advice: Option<Madvice>) {
+        let after = (last + 1 < self.first + self.pages).then(|| (last + 1, self.area(last + 1).2));
+        self.areas.retain(|(page, _)| *page < first || *page > last + 1);
+        self.areas.push((first, advice));
+        self.areas.extend(after);
+        self.areas.sort_by_key(|(page, _)| *page);
+        self.areas.dedup_by(|later, earlier| later.1 == earlier.1);
     }
 
     fn is_mapped(&self, page: u64) -> bool {
@@ -211,7 +232,7 @@ impl Kernel {
     pub fn map(&mut self, open: usize, first: u64, pages: u64, advice: Option<Madvice>) -> usize {
         let words = ((first + pages - 1) / 64 - first / 64 + 1) as usize;
         let (mapped, young) = (vec![0; words], vec![0; words]);
-        self.maps.all.push(Map { open, first, pages, advice, mapped, young });
+        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young });
         let map = self.maps.all.len() - 1;
         self.maps.of_file[self.opens[open].file as usize].push(map as u32);
         map

@@ -79,7 +79,7 @@ impl Around<'_> {
             (ra.start, ra.size) = (index, initial(request, max) as u32);
             ra.async_size = if u64::from(ra.size) > request { ra.size - request as u32 } else { ra.size >> 1 };
         } else {
-            let last_miss = match self.store.prev_miss(self.file, index - 1, max) {
+            let last_miss = match self.store.prev_miss_walked(self.file, index - 1, max) {
                 Some(page) => page,
                 None if self.rules.prev_miss_beyond => index as i64 - 1 - max as i64,
                 None => index as i64 - max as i64,
@@ -122,7 +122,7 @@ impl Around<'_> {
     /// A marker that the state knows nothing of (interleaved streams): goes on at the next hole, which the old window's length leads
     /// to. `false` where there is none in reach.
     fn resume_at_hole(&self, ra: &mut RaState, index: u64, request: u64, max: u64) -> bool {
-        let start = match self.store.next_miss(self.file, index + 1, max) {
+        let start = match self.store.next_miss_walked(self.file, index + 1, max) {
             Some(page) => page,
             None if self.rules.next_miss_beyond => index + 1 + max,
             None => index + max,
@@ -163,7 +163,7 @@ impl Around<'_> {
             (ra.start, ra.size) = (index, initial(request, max) as u32);
             ra.async_size = if u64::from(ra.size) > request { ra.size - request as u32 } else { ra.size };
         } else {
-            let last_miss = self.store.prev_miss(self.file, index - 1, max).unwrap_or(index as i64 - max as i64);
+            let last_miss = self.store.prev_miss_walked(self.file, index - 1, max).unwrap_or(index as i64 - max as i64);
             let history = (index as i64 - 1 - last_miss) as u64;
             if history <= request {
                 return Decision::AsIs(request);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One event as one line of text and back: `async_ra f0 index=1 req=1 start=0 size=4 async=3 ra_pages=32 order=0 miss=0 prev=4096`.
+//! Folios added or deleted one after the other, of one order and side by side, share a line: `add f0 index=850 order=2 run=12`.
 
 use super::text::{Trouble, Words};
+use super::{MAX_FILE_BYTES, PAGE, within};
 use crate::event::{Event, RaState};
 use std::fmt;
 
@@ -34,8 +36,43 @@ impl fmt::Display for Event {
     }
 }
 
-/// An event from the words of its line.
-pub(crate) fn parse(words: &mut Words) -> Result<Event, Trouble> {
+/// Writes events one a line, indented.
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, events: &[Event]) -> fmt::Result {
+    let mut rest = events;
+    while let Some(first) = rest.first() {
+        let run = (1..rest.len() as u64).take_while(|n| shifted(first, *n) == Some(rest[*n as usize])).count() + 1;
+        match run {
+            1 => writeln!(f, "  {first}")?,
+            _ => writeln!(f, "  {first} run={run}")?,
+        }
+        rest = &rest[run..];
+    }
+    Ok(())
+}
+
+/// The same for the `n`th folio after it; `None` for what is no folio.
+fn shifted(event: &Event, n: u64) -> Option<Event> {
+    let to = |index: u64, order: u8| 1u64.checked_shl(order.into())?.checked_mul(n)?.checked_add(index);
+    match *event {
+        Event::Add { file, index, order } => Some(Event::Add { file, index: to(index, order)?, order }),
+        Event::Delete { file, index, order } => Some(Event::Delete { file, index: to(index, order)?, order }),
+        _ => None,
+    }
+}
+
+/// The events of a line.
+pub(crate) fn parse(words: &mut Words) -> Result<Vec<Event>, Trouble> {
+    let event = one(words)?;
+    let Some(word) = words.next() else { return Ok(vec![event]) };
+    let surplus = || Trouble::Surplus { word: word.into() };
+    let run: u64 = word.strip_prefix("run=").and_then(|run| run.parse().ok()).ok_or_else(surplus)?;
+    // No file of a script has more pages.
+    within("run", run, MAX_FILE_BYTES / PAGE)?;
+    words.end()?;
+    (0..run).map(|n| shifted(&event, n).ok_or_else(surplus)).collect()
+}
+
+fn one(words: &mut Words) -> Result<Event, Trouble> {
     let kind = words.word("event")?;
     let file = words.tagged("f")?;
     let event = match kind {
@@ -66,7 +103,6 @@ pub(crate) fn parse(words: &mut Words) -> Result<Event, Trouble> {
         "map_pages" => Event::MapPages { file, first: words.tagged("first=")?, last: words.tagged("last=")? },
         _ => return Err(Trouble::Unknown { word: kind.into() }),
     };
-    words.end()?;
     Ok(event)
 }
 

@@ -3,7 +3,9 @@
 //! that text, gives scripts with the events to expect.
 //!
 //! The transcript has no pages added and no `start` of the window's state, and it does not say where a run of reads ended: the script
-//! reads up to the last event. [`visible`] leaves of any events what such a transcript shows.
+//! reads up to the last event. [`visible`] leaves of any events what such a transcript shows. The accesses followed each other at once:
+//! a touch of a mapped page may come while the window that an earlier one started is still being read. Reads wait for their last
+//! page's I/O, and windows of this size are one request, so they do not see that.
 
 use super::{Op, PAGE, Script};
 use crate::event::{Event, RaState};
@@ -12,6 +14,8 @@ use crate::event::{Event, RaState};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Golden {
     pub title: String,
+    /// Whether accesses met I/O in flight: fault-around passes over pages that are still being read.
+    pub in_flight: bool,
     pub script: Script,
     /// Without adds and deletes, `start` left 0.
     pub events: Vec<Event>,
@@ -26,6 +30,8 @@ pub struct GoldenError {
     pub text: String,
 }
 
+/// How the title of a run of touches begins.
+const MMAP: &str = "mmap seq touch ";
 /// The transcript's files were larger than anything read from them; this is too.
 const FILE_BYTES: u64 = 16 << 20;
 
@@ -58,7 +64,7 @@ pub fn parse(text: &str) -> Result<Vec<Golden>, GoldenError> {
         .map(|(line, title, events)| {
             let wrong = || GoldenError { line, what: "a title that names no accesses", text: title.into() };
             let script = script(title, &events).ok_or_else(wrong)?;
-            Ok(Golden { title: title.into(), script, events })
+            Ok(Golden { title: title.into(), in_flight: title.starts_with(MMAP), script, events })
         })
         .collect()
 }
@@ -109,7 +115,7 @@ fn event(line: &str) -> Option<Event> {
 /// The accesses that a title tells of: `mmap seq touch 0..99 ra=128`, `seq 4K from page 1000 sz=4096 ra=128`.
 fn script(title: &str, events: &[Event]) -> Option<Script> {
     let mut ops = vec![Op::Open { fd: 0, file: 0 }];
-    if let Some(range) = title.strip_prefix("mmap seq touch ") {
+    if let Some(range) = title.strip_prefix(MMAP) {
         let (first, last) = range.split_whitespace().next()?.split_once("..")?;
         ops.push(Op::Mmap { map: 0, fd: 0, page: 0, pages: FILE_BYTES / PAGE });
         ops.extend((first.parse().ok()?..=last.parse().ok()?).map(|page| Op::Touch { map: 0, page }));

@@ -11,10 +11,12 @@ pub mod golden;
 pub mod minimise;
 pub mod random;
 pub mod recording;
+mod simulate;
 mod text;
 
 pub use compare::{Mismatch, compare};
 pub use recording::{Environment, Filesystem, Recording};
+pub use simulate::simulate;
 pub use text::{ScriptError, Trouble};
 
 use std::collections::BTreeMap;

@@ -143,15 +143,15 @@ impl Generator<'_> {
         }
         while self.script.ops.len() < target {
             match self.rng.gen_range(0..100) {
-                0..=2 => self.fadvise(),
-                3..=4 => self.madvise(),
-                5..=6 => {
+                0..=5 => self.fadvise(),
+                6..=8 => self.madvise(),
+                9..=10 => {
                     let kib = *pick(&mut self.rng, &KNOBS);
                     self.script.ops.push(Op::ReadAheadKb(kib));
                 }
-                7 => self.open(),
-                8 => self.leave(),
-                9..=10 => self.stream(),
+                11 => self.open(),
+                12 => self.leave(),
+                13..=15 => self.stream(),
                 _ => self.burst(),
             }
         }

@@ -80,7 +80,7 @@ impl fmt::Display for Recording {
         )?;
         for (op, events) in self.script.ops.iter().zip(&self.steps) {
             writeln!(f, "{op}")?;
-            events.iter().try_for_each(|event| writeln!(f, "  {event}"))?;
+            event_text::write(f, events)?;
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Reader {
         let mut words = Words::of(line);
         if line.starts_with(' ') && !line.trim_start().starts_with('#') && !line.trim().is_empty() {
             let step = self.steps.last_mut().ok_or(Trouble::EventWithoutOperation)?;
-            step.push(event_text::parse(&mut words)?);
+            step.extend(event_text::parse(&mut words)?);
             return Ok(());
         }
         match words.next() {

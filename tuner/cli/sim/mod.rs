@@ -9,6 +9,8 @@ mod input;
 mod progress;
 mod run;
 mod sweep;
+#[cfg(all(target_os = "linux", feature = "ebpf"))]
+pub mod validate;
 
 use super::{Exit, Format};
 use clap::{Args, Subcommand};
@@ -30,6 +32,9 @@ pub enum SimVerb {
     /// Measure a device and make a profile of it (reads only).
     #[cfg(target_os = "linux")]
     Calibrate(calibrate::CalibrateArgs),
+    /// Compare the simulated kernel with the real one, event by event (root, BPF).
+    #[cfg(all(target_os = "linux", feature = "ebpf"))]
+    Validate(validate::ValidateArgs),
 }
 
 pub fn run(args: SimArgs, format: Format) -> anyhow::Result<Exit> {
@@ -43,7 +48,20 @@ pub fn run(args: SimArgs, format: Format) -> anyhow::Result<Exit> {
             calibrate::run(&args, &roots, &mut std::io::stderr().lock(), &mut std::io::stdout().lock())?;
             Ok(Exit::Ok)
         }
+        #[cfg(all(target_os = "linux", feature = "ebpf"))]
+        SimVerb::Validate(args) => run_validate(&args, format),
     }
+}
+
+#[cfg(all(target_os = "linux", feature = "ebpf"))]
+fn run_validate(args: &validate::ValidateArgs, format: Format) -> anyhow::Result<Exit> {
+    use keepahead_sim::{script::simulate, spec::Generation};
+    let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+    let Some(generation) = Generation::of_release(&release) else {
+        let message = format!("kernel {release} is older than {}, the oldest that is simulated", Generation::ALL[0]);
+        return Err(super::Refused::new(Exit::Missing, message).into());
+    };
+    validate::run(args, format, |script, environment| simulate(script, environment, generation).concat())
 }
 
 /// How many threads: all cores, unless told otherwise.
