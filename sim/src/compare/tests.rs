@@ -80,9 +80,6 @@ fn the_ladder_is_the_documented_one() {
 
 #[test]
 fn the_oracle_takes_each_phases_best_and_beats_every_static_value() {
-    let c = compare(made_up, &plan(), || false).unwrap();
-    // Every static value delivers the same over both phases here, so stall decides, which is the same too: the smallest wins.
-    assert_eq!((c.criterion, c.best), (Criterion::Stall, Some(Kib(4))));
     let plan = Plan { values: vec![Kib(64), Kib(256), Kib(1024)], ..plan() };
     let lopsided = |control: &Control| {
         let mut report = made_up(control)?;
@@ -99,6 +96,23 @@ fn the_oracle_takes_each_phases_best_and_beats_every_static_value() {
     assert_eq!((c.rows[2].regret_percent, c.rows[4].oracle_regret_percent), (Some(0.0), Some(0.0)));
     assert!(c.rows[4].regret_percent.unwrap() < 0.0, "the oracle is better than the best static value");
     assert_eq!(c.rows[4].settle_s, Some(5.0));
+}
+
+#[test]
+fn where_arrival_is_paced_stall_decides_and_the_smallest_of_equals_wins() {
+    let paced = |control: &Control| {
+        let mut report = made_up(control)?;
+        report.disks[0].figures = figures(10.0, 8.0);
+        if matches!(control, Control::Static(Kib(256 | 512))) {
+            report.disks[0].figures.counters.read_stall_ns /= 2;
+        }
+        Ok::<_, Infallible>(report)
+    };
+    let c = compare(paced, &plan(), || false).unwrap();
+    assert_eq!((c.criterion, c.best), (Criterion::Stall, Some(Kib(256))));
+    // 20 µs against 10 µs, each with the 1 µs of a cached page.
+    let regret = c.rows[0].regret_percent.unwrap();
+    assert!((regret - (1.0 - 11.0 / 21.0) * 100.0).abs() < 1e-9, "{regret}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub fn generation(name: &str) -> Result<Generation, String> {
 
 enum Kind {
     Scenario(Box<Scenario>),
-    Trace(trace::Trace),
+    Trace(Box<trace::Trace>),
 }
 
 /// A scenario or trace, read and checked, from which any number of runs can start.
@@ -81,7 +81,7 @@ impl Input {
             (Kind::Scenario(Box::new(scenario(path, &text, args)?)), sweep::hash(text.as_bytes(), ""))
         } else {
             let (trace, content) = trace::Trace::load(path, args)?;
-            (Kind::Trace(trace), content)
+            (Kind::Trace(Box::new(trace)), content)
         };
         let overrides = format!("{:?} {:?} {:?}", args.device_profile, args.memory_mib, args.replay);
         Ok(Input { path: path.into(), hash: sweep::hash(content.as_bytes(), &overrides), kind })

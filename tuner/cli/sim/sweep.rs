@@ -154,7 +154,7 @@ fn show(args: &SweepArgs, rows: &[SweepRow], format: Format) -> anyhow::Result<(
     }
     match format {
         Format::Text => output::text(&table::sweep(rows)),
-        Format::Json => rows.iter().try_for_each(|row| output::json_line(row)),
+        Format::Json => rows.iter().try_for_each(output::json_line),
     }
 }
 
