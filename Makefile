@@ -13,7 +13,7 @@ SCRIPTS = $(shell grep -rlsE '^\#!/(usr/bin/env |bin/)bash' scripts .ci)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    a real workload on a slow device, without and with keepahead (root, under 4 minutes)"
+	@echo "make demo    a real workload on a slow device, without and with keepahead (root, under 4 minutes); else simulated"
 	@echo "make test    every test; those that need root or BPF say so when they are skipped"
 	@echo "make bench   figures into target/bench/*.json, and as tables (make bench-NAME: one of them)"
 	@echo "make lint    formats, lints, licences, spelling"
@@ -27,7 +27,6 @@ build: setup
 	$(CARGO) build --release --locked
 
 demo:
-	@scripts/setup demo
 	@scripts/demo
 
 # Tests named real_kernel share the machine's devices and page cache, so they run one at a time; all others run together.

@@ -26,9 +26,19 @@ fn config(text: &str) -> (tempfile::TempDir, PathBuf) {
 fn help_names_every_verb_and_exit_code() {
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    for word in
-        ["run", "devices", "doctor", "history", "restore", "replay", "record", "check-config", "Exit codes:", "KEEPAHEAD_LOG"]
-    {
+    for word in [
+        "run",
+        "devices",
+        "doctor",
+        "history",
+        "restore",
+        "replay",
+        "record",
+        "check-config",
+        "sim",
+        "Exit codes:",
+        "KEEPAHEAD_LOG",
+    ] {
         assert!(out.contains(word), "{word} is not in the help:\n{out}");
     }
     for option in ["--dry-run", "--device", "--duration", "--config", "--state-dir", "--format"] {

@@ -6,13 +6,16 @@
 //! cache does about it) → `device` (how long that takes) → `report`. Nothing here reads a clock: equal seeds give equal bytes.
 
 pub mod cache;
+pub mod compare;
 pub mod device;
 pub mod event;
 pub mod kernel;
+pub mod output;
 pub mod report;
 pub mod scenario;
 pub mod script;
 pub mod spec;
+pub mod sweep;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -44,6 +44,19 @@ impl Generation {
     }
 }
 
+impl Generation {
+    /// How the kernel of this release (`uname -r`: `6.18.5-arch1`) decides: as the newest generation not above it; `None` for one
+    /// older than all, and for what is no release.
+    pub fn of_release(release: &str) -> Option<Generation> {
+        let version = |text: &str| {
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().ok());
+            Some((numbers.next()??, numbers.next()??))
+        };
+        let wanted = version(release)?;
+        Generation::ALL.into_iter().rev().find(|g| version(g.name()).is_some_and(|v| v <= wanted))
+    }
+}
+
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -187,4 +200,23 @@ pub enum Control<'a> {
     PerPhase(Vec<Kib>),
     /// keepahead: the agent's `step` with this policy, ticking as the agent does.
     Keepahead { policy: &'a dyn Policy, settings: Settings },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_between_two_generations_is_the_older() {
+        for (release, wanted) in [
+            ("6.18.5-arch1", Some(Generation::V6_18)),
+            ("6.17.0", Some(Generation::V6_12)),
+            ("5.15.0-91-generic", Some(Generation::V5_10)),
+            ("8.0", Some(Generation::V7_2)),
+            ("4.19.0", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(Generation::of_release(release), wanted, "{release}");
+        }
+    }
 }

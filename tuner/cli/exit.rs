@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Exit codes: what kind of trouble it was, for scripts and service managers. Part of the interface: numbers never change meaning.
 
-use crate::config::ConfigError;
 use std::process::ExitCode;
 
 /// How the program ended.
@@ -9,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     Ok = 0,
     Failure = 1,
-    /// Command line or configuration.
+    /// Command line, configuration, scenario or trace.
     Usage = 2,
     /// A privilege or a kernel feature is missing.
     Missing = 3,
@@ -21,7 +20,7 @@ pub const HELP: &str = "\
 Exit codes:
   0  done
   1  something failed; standard error says what
-  2  the command line or the configuration is wrong
+  2  the command line, the configuration, a scenario or a trace is wrong
   3  a privilege or a kernel feature is missing (see `keepahead doctor`)
   4  another keepahead runs on this machine
 
@@ -38,12 +37,13 @@ impl Exit {
     /// The code that an error stands for.
     pub fn of(error: &anyhow::Error) -> Exit {
         if let Some(refused) = error.downcast_ref::<Refused>() {
-            refused.exit
-        } else if error.is::<ConfigError>() {
-            Exit::Usage
-        } else {
-            Exit::Failure
+            return refused.exit;
         }
+        #[cfg(target_os = "linux")]
+        if error.is::<crate::config::ConfigError>() {
+            return Exit::Usage;
+        }
+        Exit::Failure
     }
 }
 

@@ -1,32 +1,40 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: takes arguments, calls one verb (a file each), gives an exit code that says what kind of trouble it was.
 
+#[cfg(target_os = "linux")]
 mod check_config;
+#[cfg(target_os = "linux")]
 pub mod devices;
+#[cfg(target_os = "linux")]
 mod doctor;
 mod duration;
 mod exit;
+#[cfg(target_os = "linux")]
 pub mod history;
+#[cfg(target_os = "linux")]
+mod machine;
 pub mod output;
+#[cfg(target_os = "linux")]
 mod record;
+#[cfg(target_os = "linux")]
 pub mod replay;
+#[cfg(target_os = "linux")]
 pub mod restore;
+#[cfg(target_os = "linux")]
 mod run;
 pub mod sim;
+#[cfg(target_os = "linux")]
 mod story;
 
+#[cfg(target_os = "linux")]
 pub use doctor::{Check, Report, Status};
 pub use exit::{Exit, Refused};
+#[cfg(target_os = "linux")]
+pub use machine::config_and_state_dir;
 pub use output::Format;
 
-use crate::actuator::Roots;
-use crate::agent;
-use crate::config::{Config, ConfigError};
 use clap::{Args, Parser, Subcommand};
-use keepahead_core::event::{Input, Record};
-use keepahead_core::step::{State, step};
-use keepahead_policies::rules::Rules;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,6 +68,8 @@ pub enum Verb {
     Record(RecordArgs),
     /// Check a configuration file: exit code 0 and `ok`, or 2 and every problem with its line.
     CheckConfig(CheckConfigArgs),
+    /// What would a policy do to this workload on this device under this kernel? Without root, on any system.
+    Sim(sim::SimArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -152,13 +162,6 @@ pub struct CheckConfigArgs {
     pub file: Option<PathBuf>,
 }
 
-/// The configuration that applies, and where state lives: `--state-dir` wins over it.
-pub fn config_and_state_dir(config: Option<&Path>, state_dir: Option<PathBuf>) -> Result<(Config, PathBuf), ConfigError> {
-    let config = Config::load_or_default(config)?;
-    let state_dir = state_dir.unwrap_or_else(|| config.agent.state_dir.clone());
-    Ok((config, state_dir))
-}
-
 /// Parses the command line, runs the verb, says what went wrong on standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -177,53 +180,21 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
-        Verb::Doctor => doctor::run(cli.format),
-        Verb::CheckConfig(args) => check_config::run(args.file, cli.format),
-        Verb::History(args) => tell_history(args, cli.format),
-        Verb::Record(args) => record::run(args, cli.format),
-        Verb::Replay(args) => run_replay(&args.journal),
-        Verb::Devices => {
-            devices::run(cli.format, &Roots::default())?;
-            Ok(Exit::Ok)
-        }
-        Verb::Run(args) => run::run(args, cli.format),
-        Verb::Restore(args) => restore_by_hand(args),
+        Verb::Sim(args) => sim::run(args, cli.format),
+        verb => on_this_machine(verb, cli.format),
     }
 }
 
-fn tell_history(args: HistoryArgs, format: Format) -> anyhow::Result<Exit> {
-    let (_, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
-    let filter = history::Filter { device: args.device, last: args.last };
-    history::run(&state_dir, &filter, format == Format::Json, &mut std::io::stdout().lock())?;
-    Ok(Exit::Ok)
+#[cfg(target_os = "linux")]
+fn on_this_machine(verb: Verb, format: Format) -> anyhow::Result<Exit> {
+    machine::run(verb, format)
 }
 
-fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
-    let (config, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
-    let roots = Roots::default();
-    let mut actuator = agent::open_actuator(&config, &roots);
-    let (info, knobs) = (agent::run_info(&config, &roots), agent::LiveKnobs::new(&roots, Some(&mut actuator)));
-    restore::run(&state_dir, args.device.as_deref(), info, &knobs, &mut std::io::stdout().lock())?;
-    Ok(Exit::Ok)
-}
-
-/// The step of this version, with the state that a checkpoint holds.
-struct Step(Option<State>);
-
-impl replay::Replayable for Step {
-    fn restore(&mut self, checkpoint_json: &str) -> Result<(), String> {
-        self.0 = Some(serde_json::from_str(checkpoint_json).map_err(|e| e.to_string())?);
-        Ok(())
-    }
-
-    fn input(&mut self, input: &Input) -> Vec<Record> {
-        self.0.as_mut().map_or(Vec::new(), |state| step(state, &Rules, input).records)
-    }
-}
-
-fn run_replay(journal: &Path) -> anyhow::Result<Exit> {
-    let equal = replay::run(journal, &mut Step(None), &mut std::io::stdout().lock())?;
-    Ok(if equal { Exit::Ok } else { Exit::Failure })
+#[cfg(not(target_os = "linux"))]
+fn on_this_machine(_: Verb, _: Format) -> anyhow::Result<Exit> {
+    let message =
+        "this verb needs Linux: its readahead is what keepahead tunes; here work `keepahead sim run`, `compare` and `sweep`";
+    Err(Refused::new(Exit::Missing, message).into())
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub fn explain(why: &str) {
     }
     println!("What works here all the same:");
     println!(
+        "  target/release/keepahead sim compare FILE                  policies side by side, simulated (fixtures/scenarios)"
+    );
+    println!(
         "  target/release/keepahead doctor                            what this machine offers, what is missing, what to do"
     );
     println!("  target/release/keepahead devices                           every device and its value");

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Policies side by side: takes a way to run one scenario under a control, gives a row for the default, each static value, the
+//! per-phase oracle and keepahead, with the regret of each.
+//!
+//! Runs share the cores (rayon) but each is a function of its control alone and results keep the order of the controls, so the bytes
+//! that come out do not depend on the number of threads.
+
+mod criterion;
+mod row;
+
+pub use criterion::Criterion;
+pub use row::{Row, settled};
+
+use crate::report::{Figures, Report};
+use crate::spec::Control;
+use keepahead_core::settings::Settings;
+use keepahead_core::units::Kib;
+use keepahead_policies::rules::Rules;
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// What to compare.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Static values, ascending.
+    pub values: Vec<Kib>,
+    pub settings: Settings,
+    /// Names of the scenario's phases, by number.
+    pub phases: Vec<String>,
+    /// Value to keep in phases that no static run reached.
+    pub fallback: Kib,
+}
+
+/// The best static value of a phase.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PhaseBest {
+    pub phase: String,
+    pub value: Kib,
+}
+
+/// The outcome. `rows[i]` is about `reports[i]`: default, static values, oracle (where there are phases), keepahead.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    pub scenario: String,
+    pub seed: u64,
+    pub criterion: Criterion,
+    /// Best static value in hindsight; `None` where no static run came to its end.
+    pub best: Option<Kib>,
+    pub oracle: Vec<PhaseBest>,
+    pub rows: Vec<Row>,
+    /// Interrupted: some runs are partial or missing.
+    pub partial: bool,
+    #[serde(skip)]
+    pub reports: Vec<Report>,
+}
+
+/// Powers of two from `floor` to `ceiling`: 4 to 16384 KiB unless settings say otherwise.
+pub fn ladder(floor: Kib, ceiling: Kib) -> Vec<Kib> {
+    (2..=20).map(|exponent| Kib(1 << exponent)).filter(|value| (floor..=ceiling).contains(value)).collect()
+}
+
+/// Runs everything. `run` gives a report under a control; `stop` says whether to begin nothing more.
+pub fn compare<E: Send>(
+    run: impl Fn(&Control) -> Result<Report, E> + Sync,
+    plan: &Plan,
+    stop: impl Fn() -> bool,
+) -> Result<Comparison, E> {
+    let count = plan.values.len();
+    let mut reports = (0..count + 2)
+        .into_par_iter()
+        .map(|index| match index {
+            0 => run(&Control::Default),
+            index if index <= count => run(&Control::Static(plan.values[index - 1])),
+            _ => run(&Control::Keepahead { policy: &Rules, settings: plan.settings.clone() }),
+        })
+        .collect::<Result<Vec<Report>, E>>()?;
+    let statics: Vec<(Kib, &Report)> =
+        plan.values.iter().copied().zip(&reports[1..]).filter(|(_, report)| !report.partial).collect();
+    let criterion = Criterion::of(reports.iter().filter(|report| !report.partial));
+    let best = best(criterion, statics.iter().map(|(value, report)| (*value, report.total())));
+    let oracle = oracle(criterion, &statics, plan);
+    if oracle.len() > 1 && !stop() {
+        let report = run(&Control::PerPhase(oracle.iter().map(|p| p.value).collect()))?;
+        reports.insert(count + 1, report);
+    }
+    Ok(summarise(reports, plan, criterion, best, oracle))
+}
+
+fn summarise(reports: Vec<Report>, plan: &Plan, criterion: Criterion, best: Option<Kib>, oracle: Vec<PhaseBest>) -> Comparison {
+    let best_index = best.and_then(|best| plan.values.iter().position(|v| *v == best)).map(|index| index + 1);
+    let best_figures = best_index.map(|index| reports[index].total());
+    // Without phases there is one phase, and the oracle is the best static value.
+    let has_oracle = reports.len() == plan.values.len() + 3;
+    let oracle_figures = if has_oracle {
+        Some(&reports[plan.values.len() + 1]).filter(|r| !r.partial).map(Report::total)
+    } else {
+        best_figures.clone().filter(|_| plan.phases.len() < 2)
+    };
+    let rows = reports.iter().map(|report| {
+        let total = report.total();
+        let regret = |of: &Option<Figures>| of.as_ref().filter(|_| !report.partial).map(|f| criterion.regret(&total, f));
+        Row { regret_percent: regret(&best_figures), oracle_regret_percent: regret(&oracle_figures), ..Row::of(report) }
+    });
+    Comparison {
+        scenario: reports[0].scenario.clone(),
+        seed: reports[0].seed,
+        criterion,
+        best,
+        oracle,
+        rows: rows.collect(),
+        partial: reports.iter().any(|r| r.partial) || (plan.phases.len() > 1 && !has_oracle),
+        reports,
+    }
+}
+
+/// The value with the highest score; the smallest of equals, which costs the least memory.
+fn best(criterion: Criterion, runs: impl Iterator<Item = (Kib, Figures)>) -> Option<Kib> {
+    let mut best: Option<(Kib, f64)> = None;
+    for (value, figures) in runs {
+        let score = criterion.score(&figures);
+        if best.is_none_or(|(_, highest)| score > highest) {
+            best = Some((value, score));
+        }
+    }
+    best.map(|(value, _)| value)
+}
+
+/// The best static value of each phase, from what each static run did in that phase, all its returns and all disks together.
+fn oracle(criterion: Criterion, statics: &[(Kib, &Report)], plan: &Plan) -> Vec<PhaseBest> {
+    let of_phase = |name: &str, report: &Report| {
+        let mut sum = Figures::default();
+        for disk in &report.disks {
+            let seconds = sum.seconds;
+            sum = disk.phases.iter().filter(|p| p.name == name).fold(sum, |sum, p| sum.plus(&p.figures));
+            // Disks share the time.
+            sum.seconds = if seconds > 0.0 { seconds } else { sum.seconds };
+        }
+        sum
+    };
+    let phase = |name: &String| {
+        let runs = statics.iter().map(|(value, report)| (*value, of_phase(name, report)));
+        let value = best(criterion, runs.filter(|(_, f)| f.seconds > 0.0)).unwrap_or(plan.fallback);
+        PhaseBest { phase: name.clone(), value }
+    };
+    plan.phases.iter().map(phase).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

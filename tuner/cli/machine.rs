@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verbs that look at or change this machine: takes a parsed verb, calls it with what it needs. On Linux only.
+
+use super::{Exit, Format, HistoryArgs, RestoreArgs, Verb, check_config, devices, doctor, history, replay, restore};
+use crate::actuator::Roots;
+use crate::agent;
+use crate::config::{Config, ConfigError};
+use keepahead_core::event::{Input, Record};
+use keepahead_core::step::{State, step};
+use keepahead_policies::rules::Rules;
+use std::path::{Path, PathBuf};
+
+/// The configuration that applies, and where state lives: `--state-dir` wins over it.
+pub fn config_and_state_dir(config: Option<&Path>, state_dir: Option<PathBuf>) -> Result<(Config, PathBuf), ConfigError> {
+    let config = Config::load_or_default(config)?;
+    let state_dir = state_dir.unwrap_or_else(|| config.agent.state_dir.clone());
+    Ok((config, state_dir))
+}
+
+pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Doctor => doctor::run(format),
+        Verb::CheckConfig(args) => check_config::run(args.file, format),
+        Verb::History(args) => tell_history(args, format),
+        Verb::Record(args) => super::record::run(args, format),
+        Verb::Replay(args) => run_replay(&args.journal),
+        Verb::Devices => {
+            devices::run(format, &Roots::default())?;
+            Ok(Exit::Ok)
+        }
+        Verb::Run(args) => super::run::run(args, format),
+        Verb::Restore(args) => restore_by_hand(args),
+        Verb::Sim(args) => super::sim::run(args, format),
+    }
+}
+
+fn tell_history(args: HistoryArgs, format: Format) -> anyhow::Result<Exit> {
+    let (_, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
+    let filter = history::Filter { device: args.device, last: args.last };
+    history::run(&state_dir, &filter, format == Format::Json, &mut std::io::stdout().lock())?;
+    Ok(Exit::Ok)
+}
+
+fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
+    let (config, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
+    let roots = Roots::default();
+    let mut actuator = agent::open_actuator(&config, &roots);
+    let (info, knobs) = (agent::run_info(&config, &roots), agent::LiveKnobs::new(&roots, Some(&mut actuator)));
+    restore::run(&state_dir, args.device.as_deref(), info, &knobs, &mut std::io::stdout().lock())?;
+    Ok(Exit::Ok)
+}
+
+/// The step of this version, with the state that a checkpoint holds.
+struct Step(Option<State>);
+
+impl replay::Replayable for Step {
+    fn restore(&mut self, checkpoint_json: &str) -> Result<(), String> {
+        self.0 = Some(serde_json::from_str(checkpoint_json).map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    fn input(&mut self, input: &Input) -> Vec<Record> {
+        self.0.as_mut().map_or(Vec::new(), |state| step(state, &Rules, input).records)
+    }
+}
+
+fn run_replay(journal: &Path) -> anyhow::Result<Exit> {
+    let equal = replay::run(journal, &mut Step(None), &mut std::io::stdout().lock())?;
+    Ok(if equal { Exit::Ok } else { Exit::Failure })
+}

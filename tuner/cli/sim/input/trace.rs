@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A trace file as input: read once to learn its streams and files (and its hash), then anew for every run, so that a trace larger
+//! than memory works.
+
+use super::{MachineArgs, bad};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use keepahead_core::units::{Kib, Nanos};
+use keepahead_sim::device::Profile;
+use keepahead_sim::spec::{DiskSpec, FileSystem, Generation, Reclaim, Spec};
+use keepahead_sim::sweep::Hasher;
+use keepahead_sim::trace::{Arrival, LOOK_AHEAD, ReadOptions, Replay, Source, Streams, Survey, TraceFormat, TraceSpec, open};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pace {
+    /// At the recorded times.
+    Recorded,
+    /// Each access as soon as the one before it is done.
+    Closed,
+}
+
+/// How a trace is replayed; scenarios say it themselves.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// Traces: when accesses happen.
+    #[arg(long, value_enum, default_value = "recorded")]
+    pub pace: Pace,
+    /// Traces: recorded times divided by this.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub speed: f64,
+    /// Traces: read_ahead_kb at the start, KiB.
+    #[arg(long, value_name = "KIB", default_value_t = 128)]
+    pub read_ahead_kb: u32,
+    /// Traces: replay what comes before the place where the trace is cut off or damaged.
+    #[arg(long)]
+    pub accept_damage: bool,
+}
+
+pub struct Trace {
+    format: TraceFormat,
+    survey: Survey,
+    profile: Profile,
+    memory: u64,
+    replay: ReplayArgs,
+}
+
+impl Trace {
+    /// Reads the trace once; the second value is the hash of its bytes.
+    pub fn load(path: &Path, args: &MachineArgs) -> anyhow::Result<(Trace, String)> {
+        let mebibytes = args.memory_mib.unwrap_or(1024.0);
+        if !(mebibytes > 0.0 && mebibytes <= 1e9) {
+            return Err(bad(path, format!("--memory-mib {mebibytes}: must be above 0 and at most 1000000000")));
+        }
+        let name = args.device_profile.as_deref().unwrap_or("gp3");
+        let profile = Profile::named(name).map_err(|e| bad(path, e))?;
+        let content = hash(path)?;
+        let (format, mut source) = source(path, args.trace_format)?;
+        // Block traces know no processes: files go on side by side.
+        let by = if format == TraceFormat::Keepahead { Streams::PerProcess } else { Streams::PerFile };
+        let survey = Survey::of(&mut *source, by).map_err(|e| bad(path, e))?;
+        if let (Some(damage), false) = (&survey.damage, args.replay.accept_damage) {
+            return Err(bad(path, format!("{damage}; --accept-damage replays what comes before")));
+        }
+        let memory = (mebibytes * f64::from(1 << 20)) as u64;
+        Ok((Trace { format, survey, profile, memory, replay: args.replay.clone() }, content))
+    }
+
+    pub fn spec(&self, path: &Path, kernel: Generation, seed: u64) -> anyhow::Result<(Spec, Replay)> {
+        let disk = DiskSpec {
+            label: "trace".into(),
+            disk: self.profile.clone().build(seed).map_err(|e| bad(path, e))?,
+            read_ahead: Kib(self.replay.read_ahead_kb),
+            filesystem: FileSystem::Ext4,
+        };
+        let spec = TraceSpec {
+            name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            seed,
+            kernel,
+            reclaim: Reclaim::TwoLists,
+            memory: self.memory,
+            disk,
+            arrival: match self.replay.pace {
+                Pace::Recorded => Arrival::Open { speed: self.replay.speed },
+                Pace::Closed => Arrival::Closed,
+            },
+            look_ahead: LOOK_AHEAD,
+        };
+        spec.spec(&self.survey, source(path, Some(self.format))?.1).map_err(|e| bad(path, e))
+    }
+
+    /// How long it takes at least; unknown in a closed loop.
+    pub fn span(&self) -> Option<Nanos> {
+        let recorded = self.survey.last.since(self.survey.first).0 as f64;
+        (self.replay.pace == Pace::Recorded).then(|| Nanos((recorded / self.replay.speed) as u64))
+    }
+}
+
+fn source(path: &Path, format: Option<TraceFormat>) -> anyhow::Result<(TraceFormat, Box<dyn Source>)> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    open(Box::new(file), format, &ReadOptions::default()).map_err(|e| bad(path, e))
+}
+
+fn hash(path: &Path) -> anyhow::Result<String> {
+    let named = || path.display().to_string();
+    let mut file = File::open(path).with_context(named)?;
+    let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).with_context(named)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.write(&buffer[..read]),
+        }
+    }
+}
