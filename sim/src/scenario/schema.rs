@@ -31,6 +31,9 @@ pub struct Scenario {
     /// Standard deviation of the sensor's relative error, 0 to 1.
     #[serde(default)]
     pub sensor_noise: f64,
+    /// Static values that are tried for the best in hindsight, KiB, ascending; none: every power of two that fits.
+    #[serde(default)]
+    pub ladder_kib: Vec<u32>,
     /// Overrides of keepahead's [`Settings`](keepahead_core::settings::Settings), by their names.
     #[serde(default)]
     pub settings: toml::Table,
