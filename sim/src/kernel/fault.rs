@@ -4,7 +4,7 @@
 
 use super::account::{FAULT_AROUND, VisibleFault};
 use super::fill::Caller;
-use super::{Kernel, Probe, cpu};
+use super::{Kernel, PAGE_TABLE, Probe, cpu};
 use crate::cache::flag;
 use crate::event::Event;
 use crate::workload::Madvice;
@@ -12,8 +12,6 @@ use keepahead_core::units::{Nanos, PAGE_BYTES};
 
 /// `MMAP_LOTSAMISS`: above it read-around stops.
 const LOTS_OF_MISSES: u16 = 100;
-/// Pages that one page table maps (2 MiB): fault-around does not cross.
-const PAGE_TABLE: u64 = 512;
 
 /// A load under way.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +85,9 @@ impl Kernel {
             if folio.ready > now || folio.has(flag::MARKER) {
                 continue;
             }
+            if !found && !self.has_table(call, folio_last, file_end) {
+                return false;
+            }
             found = true;
             let whole = self.rules.maps_whole_folio
                 && folio_last < file_end
@@ -116,6 +117,14 @@ impl Kernel {
             probe.fault(&mut self.disks[disk].seen, &mut self.store, now, seen);
         }
         hit
+    }
+
+    /// Whether fault-around finds a page table; it makes one, but for the last folio of a file, where the check that keeps huge pages
+    /// from reaching beyond the end skips that too (6.18.x and stable kernels since end of 2025).
+    fn has_table(&mut self, call: &TouchCall, folio_last: u64, file_end: u64) -> bool {
+        let table = self.maps.all[call.map].table(call.page);
+        *table |= !self.rules.no_table_at_eof || folio_last < file_end;
+        *table
     }
 
     /// Maps pages `from..=to`; whether `page` was not mapped before and is now.
@@ -154,6 +163,7 @@ impl Kernel {
             } else {
                 (page, page)
             };
+            *self.maps.all[call.map].table(page) = true;
             self.map_pages(call.map, from, to, page);
         }
         None

@@ -42,6 +42,9 @@ pub mod cpu {
     pub const WAKE: u64 = 5_000;
 }
 
+/// Pages that one page table maps (2 MiB): fault-around does not cross.
+const PAGE_TABLE: u64 = 512;
+
 pub struct File {
     pub disk: usize,
     pub bytes: u64,
@@ -77,6 +80,8 @@ pub struct Map {
     /// Bits of 64 file pages each, from the stretch of `first`: mapped, and used since reclaim last asked.
     mapped: Vec<u64>,
     young: Vec<u64>,
+    /// Page tables that exist, one for each 2 MiB of the file from the block of `first`.
+    tables: Vec<bool>,
 }
 
 pub struct DiskState {
@@ -169,6 +174,11 @@ impl Map {
         self.areas.dedup_by(|later, earlier| later.1 == earlier.1);
     }
 
+    /// The page table that a page's entry lies in.
+    fn table(&mut self, page: u64) -> &mut bool {
+        &mut self.tables[(page / PAGE_TABLE - self.first / PAGE_TABLE) as usize]
+    }
+
     fn is_mapped(&self, page: u64) -> bool {
         self.mapped[(page / 64 - self.first / 64) as usize] >> (page % 64) & 1 != 0
     }
@@ -231,8 +241,9 @@ impl Kernel {
     /// `mmap(2)` of a part of an open file.
     pub fn map(&mut self, open: usize, first: u64, pages: u64, advice: Option<Madvice>) -> usize {
         let words = ((first + pages - 1) / 64 - first / 64 + 1) as usize;
+        let tables = vec![false; ((first + pages - 1) / PAGE_TABLE - first / PAGE_TABLE + 1) as usize];
         let (mapped, young) = (vec![0; words], vec![0; words]);
-        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young });
+        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young, tables });
         let map = self.maps.all.len() - 1;
         self.maps.of_file[self.opens[open].file as usize].push(map as u32);
         map
