@@ -5,7 +5,7 @@
 use super::account::{FAULT_AROUND, VisibleFault};
 use super::fill::Caller;
 use super::{Kernel, PAGE_TABLE, Probe, cpu};
-use crate::cache::flag;
+use crate::cache::{Folio, flag};
 use crate::event::Event;
 use crate::workload::Madvice;
 use keepahead_core::units::{Nanos, PAGE_BYTES};
@@ -85,6 +85,9 @@ impl Kernel {
             if folio.ready > now || folio.has(flag::MARKER) {
                 continue;
             }
+            if !found && self.map_huge(call, &folio, (area_first, end), file_end) {
+                return true;
+            }
             if !found && !self.has_table(call, folio_last, file_end) {
                 return false;
             }
@@ -117,6 +120,19 @@ impl Kernel {
             probe.fault(&mut self.disks[disk].seen, &mut self.store, now, seen);
         }
         hit
+    }
+
+    /// A folio of 2 MiB where no page table is: mapped as a huge page, and no event says so (`filemap_map_pmd`).
+    fn map_huge(&mut self, call: &TouchCall, folio: &Folio, area: (u64, u64), file_end: u64) -> bool {
+        let (first, last) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
+        let fits = folio.pages() == PAGE_TABLE && first >= area.0 && last <= area.1;
+        let beyond_end = self.rules.no_table_at_eof && last >= file_end;
+        let map = &mut self.maps.all[call.map];
+        if !fits || beyond_end || *map.table(call.page) || !(first..=last).contains(&call.page) {
+            return false;
+        }
+        self.map_pages(call.map, first, last, call.page);
+        true
     }
 
     /// Whether fault-around finds a page table; it makes one, but for the last folio of a file, where the check that keeps huge pages

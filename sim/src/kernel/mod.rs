@@ -136,12 +136,16 @@ impl Rmap for Maps {
         for &map in &self.of_file[folio.file as usize] {
             let map = &mut self.all[map as usize];
             let advice = map.area(u64::from(folio.index).max(map.first)).2;
+            // A huge page has one entry for all its pages.
+            let huge = folio.pages() == PAGE_TABLE && !*map.table(u64::from(folio.index).max(map.first));
             let recent = !self.recency_by_advice || !account::drops_recency(advice);
+            let mut entries = 0;
             for (slot, bits) in map.bits(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
                 let young = map.young[slot] & bits;
                 map.young[slot] &= !bits;
-                count += if recent { young.count_ones() } else { 0 };
+                entries += if recent { young.count_ones() } else { 0 };
             }
+            count += if huge { entries.min(1) } else { entries };
         }
         count
     }
