@@ -3,7 +3,10 @@
 
 use keepahead_sim::event::{Event, RaState};
 use keepahead_sim::script::random::Options;
-use keepahead_sim::script::{Environment, Filesystem, Op, Recording, Script, golden, minimise::minimise};
+use keepahead_sim::script::{
+    Environment, Filesystem, Op, Pace, Recording, Script, compare, golden, minimise::minimise, simulate_at,
+};
+use keepahead_sim::spec::Generation;
 use proptest::prelude::*;
 
 fn parsed(text: &str) -> Result<Script, String> {
@@ -144,4 +147,17 @@ fn the_golden_transcript_gives_scripts_and_events() {
     assert_eq!(page_1000.script.ops.last(), Some(&Op::Pread { fd: 0, offset: 1024 * 4096, bytes: 4096 }));
     assert_eq!(all[7].script.ops.len(), 102);
     assert_eq!(all[7].events[2], Event::MapPages { file: 0, first: 0, last: 15 });
+}
+
+/// What 6.18 did, recorded before there was a simulator.
+#[test]
+fn the_simulator_gives_the_golden_events() {
+    let environment = Environment { filesystem: Filesystem::Ext4, kernel: "6.18.44".into(), max_sectors_kb: 1280 };
+    for one in golden::parse(include_str!("../../fixtures/golden/readahead-6.18.txt")).unwrap() {
+        let pace = if one.in_flight { Pace::InFlight } else { Pace::Settled };
+        let simulated = simulate_at(pace, &one.script, &environment, Generation::V6_18).concat();
+        if let Some(mismatch) = compare(&one.events, &golden::visible(&simulated)) {
+            panic!("{}\n{mismatch}", one.title);
+        }
+    }
 }

@@ -3,7 +3,8 @@
 #![allow(clippy::disallowed_methods)] // A test reads its fixtures.
 
 use keepahead_sim::event::Event;
-use keepahead_sim::script::Recording;
+use keepahead_sim::script::{Recording, compare, simulate};
+use keepahead_sim::spec::Generation;
 use std::collections::BTreeSet;
 
 fn recordings() -> Vec<(String, Recording)> {
@@ -40,6 +41,19 @@ fn pages_enter_and_leave_in_turn() {
                     _ => cached.remove(&(file, page)),
                 };
                 assert!(in_turn, "{path}: {event}");
+            }
+        }
+    }
+}
+
+/// What 6.18 did, event by event.
+#[test]
+fn the_simulator_does_what_the_kernel_did() {
+    for (path, recording) in recordings() {
+        let steps = simulate(&recording.script, &recording.environment, Generation::V6_18);
+        for (at, (real, simulated)) in recording.steps.iter().zip(&steps).enumerate() {
+            if let Some(mismatch) = compare(real, simulated) {
+                panic!("{path}: operation {at}: {}\n{mismatch}", recording.script.ops[at]);
             }
         }
     }

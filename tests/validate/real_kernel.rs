@@ -167,3 +167,30 @@ fn nothing_is_left_on_the_machine() {
     drop(session);
     assert!(!mounts().contains(&mine));
 }
+
+/// 50 random scripts on each file system. Windows of more than 256 pages are several requests, and what of them is there when the
+/// faulting task wakes is a race: scripts with such windows are left to `keepahead sim validate`, which looks many times.
+#[test]
+fn random_scripts_give_the_simulator_s_events() {
+    use keepahead_sim::script::{Op, simulate};
+    use keepahead_sim::spec::Generation;
+    for filesystem in Filesystem::ALL {
+        let Some(mut session) = session(filesystem) else { return };
+        let environment = session.environment().clone();
+        let Some(generation) = Generation::of_release(&environment.kernel) else {
+            println!("skipped: {} is older than what is simulated", environment.kernel);
+            return;
+        };
+        let small = |script: &Script| {
+            let largest = script.ops.iter().map(|op| if let Op::ReadAheadKb(kib) = op { *kib } else { 0 }).max();
+            script.read_ahead_kb.max(largest.unwrap_or(0)) <= 512
+        };
+        for script in (1..).map(|seed| Script::random(seed, &Options::default())).filter(small).take(50) {
+            let simulated = simulate(&script, &environment, generation).concat();
+            let real = session.record(&script).unwrap().events();
+            if let Some(mismatch) = compare(&real, &simulated) {
+                panic!("{} on {}:\n{mismatch}\n{script}", environment.kernel, filesystem.name());
+            }
+        }
+    }
+}

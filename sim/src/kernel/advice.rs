@@ -78,9 +78,16 @@ impl Kernel {
         match advice {
             Madvice::Normal => self.maps.all[map].advise(first, last, None),
             Madvice::Sequential | Madvice::Random => self.maps.all[map].advise(first, last, Some(advice)),
+            // One area after the other, each read for itself.
             Madvice::Willneed => {
-                let bytes = Kernel::bytes(last - first + 1);
-                return self.fadvise(open, cgroup, now, Kernel::bytes(first), bytes, Fadvice::Willneed);
+                let (mut at, mut spent) = (first, cpu::SYSCALL);
+                while at <= last {
+                    let end = self.maps.all[map].area(at).1.min(last);
+                    let bytes = Kernel::bytes(end - at + 1);
+                    spent += self.fadvise(open, cgroup, now, Kernel::bytes(at), bytes, Fadvice::Willneed);
+                    at = end + 1;
+                }
+                return spent;
             }
             Madvice::Dontneed => self.zap(map, first, last),
             Madvice::Cold | Madvice::Pageout => self.cool(map, file, (first, last), now, advice == Madvice::Pageout),

@@ -4,16 +4,14 @@
 
 use super::account::{FAULT_AROUND, VisibleFault};
 use super::fill::Caller;
-use super::{Kernel, Probe, cpu};
-use crate::cache::flag;
+use super::{Kernel, PAGE_TABLE, Probe, cpu};
+use crate::cache::{Folio, flag};
 use crate::event::Event;
 use crate::workload::Madvice;
 use keepahead_core::units::{Nanos, PAGE_BYTES};
 
 /// `MMAP_LOTSAMISS`: above it read-around stops.
 const LOTS_OF_MISSES: u16 = 100;
-/// Pages that one page table maps (2 MiB): fault-around does not cross.
-const PAGE_TABLE: u64 = 512;
 
 /// A load under way.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +85,12 @@ impl Kernel {
             if folio.ready > now || folio.has(flag::MARKER) {
                 continue;
             }
+            if !found && self.map_huge(call, &folio, (area_first, end), file_end) {
+                return true;
+            }
+            if !found && !self.has_table(call, folio_last, file_end) {
+                return false;
+            }
             found = true;
             let whole = self.rules.maps_whole_folio
                 && folio_last < file_end
@@ -116,6 +120,27 @@ impl Kernel {
             probe.fault(&mut self.disks[disk].seen, &mut self.store, now, seen);
         }
         hit
+    }
+
+    /// A folio of 2 MiB where no page table is: mapped as a huge page, and no event says so (`filemap_map_pmd`).
+    fn map_huge(&mut self, call: &TouchCall, folio: &Folio, area: (u64, u64), file_end: u64) -> bool {
+        let (first, last) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
+        let fits = folio.pages() == PAGE_TABLE && first >= area.0 && last <= area.1;
+        let beyond_end = self.rules.no_table_at_eof && last >= file_end;
+        let map = &mut self.maps.all[call.map];
+        if !fits || beyond_end || *map.table(call.page) || !(first..=last).contains(&call.page) {
+            return false;
+        }
+        self.map_pages(call.map, first, last, call.page);
+        true
+    }
+
+    /// Whether fault-around finds a page table; it makes one, but for the last folio of a file, where the check that keeps huge pages
+    /// from reaching beyond the end skips that too (6.18.x and stable kernels since end of 2025).
+    fn has_table(&mut self, call: &TouchCall, folio_last: u64, file_end: u64) -> bool {
+        let table = self.maps.all[call.map].table(call.page);
+        *table |= !self.rules.no_table_at_eof || folio_last < file_end;
+        *table
     }
 
     /// Maps pages `from..=to`; whether `page` was not mapped before and is now.
@@ -154,6 +179,7 @@ impl Kernel {
             } else {
                 (page, page)
             };
+            *self.maps.all[call.map].table(page) = true;
             self.map_pages(call.map, from, to, page);
         }
         None

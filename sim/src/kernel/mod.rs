@@ -42,6 +42,9 @@ pub mod cpu {
     pub const WAKE: u64 = 5_000;
 }
 
+/// Pages that one page table maps (2 MiB): fault-around does not cross.
+const PAGE_TABLE: u64 = 512;
+
 pub struct File {
     pub disk: usize,
     pub bytes: u64,
@@ -77,6 +80,8 @@ pub struct Map {
     /// Bits of 64 file pages each, from the stretch of `first`: mapped, and used since reclaim last asked.
     mapped: Vec<u64>,
     young: Vec<u64>,
+    /// Page tables that exist, one for each 2 MiB of the file from the block of `first`.
+    tables: Vec<bool>,
 }
 
 pub struct DiskState {
@@ -131,12 +136,16 @@ impl Rmap for Maps {
         for &map in &self.of_file[folio.file as usize] {
             let map = &mut self.all[map as usize];
             let advice = map.area(u64::from(folio.index).max(map.first)).2;
+            // A huge page has one entry for all its pages.
+            let huge = folio.pages() == PAGE_TABLE && !*map.table(u64::from(folio.index).max(map.first));
             let recent = !self.recency_by_advice || !account::drops_recency(advice);
+            let mut entries = 0;
             for (slot, bits) in map.bits(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
                 let young = map.young[slot] & bits;
                 map.young[slot] &= !bits;
-                count += if recent { young.count_ones() } else { 0 };
+                entries += if recent { young.count_ones() } else { 0 };
             }
+            count += if huge { entries.min(1) } else { entries };
         }
         count
     }
@@ -167,6 +176,11 @@ impl Map {
         self.areas.extend(after);
         self.areas.sort_by_key(|(page, _)| *page);
         self.areas.dedup_by(|later, earlier| later.1 == earlier.1);
+    }
+
+    /// The page table that a page's entry lies in.
+    fn table(&mut self, page: u64) -> &mut bool {
+        &mut self.tables[(page / PAGE_TABLE - self.first / PAGE_TABLE) as usize]
     }
 
     fn is_mapped(&self, page: u64) -> bool {
@@ -231,8 +245,9 @@ impl Kernel {
     /// `mmap(2)` of a part of an open file.
     pub fn map(&mut self, open: usize, first: u64, pages: u64, advice: Option<Madvice>) -> usize {
         let words = ((first + pages - 1) / 64 - first / 64 + 1) as usize;
+        let tables = vec![false; ((first + pages - 1) / PAGE_TABLE - first / PAGE_TABLE + 1) as usize];
         let (mapped, young) = (vec![0; words], vec![0; words]);
-        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young });
+        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young, tables });
         let map = self.maps.all.len() - 1;
         self.maps.of_file[self.opens[open].file as usize].push(map as u32);
         map

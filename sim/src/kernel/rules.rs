@@ -28,6 +28,8 @@ pub struct Rules {
     pub prev_pos_by_folio: bool,
     /// Fault-around and faults map the whole large folio, not 16 pages of it (6.18 and later).
     pub maps_whole_folio: bool,
+    /// Fault-around makes no page table for the last folio of a file.
+    pub no_table_at_eof: bool,
     /// Only a fault that fault-around answers takes one off `mmap_miss` (7.x); before, every page it finds does.
     pub miss_by_fault: bool,
     /// A refaulted page found by fault-around does not take from `mmap_miss` (6.12 and later).
@@ -52,6 +54,7 @@ impl Rules {
             prev_miss_beyond: rank >= V7_2 as u8,
             prev_pos_by_folio: matches!(generation, V6_1),
             maps_whole_folio: rank >= V6_18 as u8,
+            no_table_at_eof: rank >= V6_12 as u8,
             miss_by_fault: rank >= V7_2 as u8,
             miss_spares_workingset: rank >= V6_12 as u8,
             miss_spares_locked: rank >= V6_18 as u8,

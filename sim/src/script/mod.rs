@@ -16,7 +16,7 @@ mod text;
 
 pub use compare::{Mismatch, compare};
 pub use recording::{Environment, Filesystem, Recording};
-pub use simulate::simulate;
+pub use simulate::{Pace, simulate, simulate_at};
 pub use text::{ScriptError, Trouble};
 
 use std::collections::BTreeMap;

@@ -13,8 +13,17 @@ use std::collections::BTreeMap;
 /// Memory of the simulated machine: more than any script reads, so that nothing is reclaimed.
 const MEMORY: u64 = 64 << 30;
 const LATENCY: Nanos = Nanos(100_000);
-/// Between operations: all I/O ends.
+/// Long enough for all I/O to end.
 const PAUSE: Nanos = Nanos::from_secs(1);
+
+/// What lies between two operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// All I/O of one ends before the next begins.
+    Settled,
+    /// Nothing: the next meets what the one before left in flight.
+    InFlight,
+}
 
 struct Machine {
     kernel: Kernel,
@@ -27,6 +36,11 @@ struct Machine {
 
 /// Executes a script that [`Script::check`] finds nothing wrong with; events of each operation, in order.
 pub fn simulate(script: &Script, environment: &Environment, generation: Generation) -> Vec<Vec<Event>> {
+    simulate_at(Pace::Settled, script, environment, generation)
+}
+
+/// The same at a pace.
+pub fn simulate_at(pace: Pace, script: &Script, environment: &Environment, generation: Generation) -> Vec<Vec<Event>> {
     let mut kernel = Kernel::new(generation);
     kernel.memory.add_group(MEMORY);
     let filesystem = match environment.filesystem {
@@ -41,12 +55,17 @@ pub fn simulate(script: &Script, environment: &Environment, generation: Generati
     kernel.log = Some(Vec::new());
     let mut machine =
         Machine { kernel, probe: Probe::default(), now: PAUSE, disk, fds: BTreeMap::new(), maps: BTreeMap::new() };
-    script.ops.iter().map(|op| machine.execute(op)).collect()
+    let mut execute = |op| {
+        if pace == Pace::Settled {
+            machine.now = machine.now + PAUSE;
+        }
+        machine.execute(op)
+    };
+    script.ops.iter().map(&mut execute).collect()
 }
 
 impl Machine {
     fn execute(&mut self, op: &Op) -> Vec<Event> {
-        self.now = self.now + PAUSE;
         match *op {
             Op::Open { fd, file } => {
                 self.fds.insert(fd, self.kernel.open(file));
