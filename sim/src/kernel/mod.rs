@@ -72,6 +72,8 @@ pub struct Map {
     pub first: u64,
     pub pages: u64,
     pub advice: Option<Madvice>,
+    /// The open file carries `POSIX_FADV_NOREUSE`.
+    noreuse: bool,
     /// Bits of 64 file pages each, from the stretch of `first`: mapped, and used since reclaim last asked.
     mapped: Vec<u64>,
     young: Vec<u64>,
@@ -128,7 +130,7 @@ impl Rmap for Maps {
         let mut count = 0;
         for &map in &self.of_file[folio.file as usize] {
             let map = &mut self.all[map as usize];
-            let recent = !self.recency_by_advice || !account::drops_recency(map.advice);
+            let recent = map.has_recency(self.recency_by_advice);
             for (slot, bits) in map.bits(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
                 let young = map.young[slot] & bits;
                 map.young[slot] &= !bits;
@@ -146,6 +148,20 @@ impl Map {
         let base = self.first / 64;
         let range = (from <= to).then_some((from, to));
         range.into_iter().flat_map(move |(from, to)| stretches(from, to).map(move |(s, bits)| ((s - base) as usize, bits)))
+    }
+
+    /// Whether its references say that a page will be used again (`vma_has_recency`): never where it is read through once, and since
+    /// 6.3 (`by_advice`) not in random order or from a `NOREUSE` file either.
+    fn has_recency(&self, by_advice: bool) -> bool {
+        match self.advice {
+            Some(Madvice::Sequential) => false,
+            Some(Madvice::Random) => !by_advice,
+            _ => !(by_advice && self.noreuse),
+        }
+    }
+
+    fn holds(&self, first: u64, last: u64) -> bool {
+        self.bits(first, last).any(|(slot, bits)| self.mapped[slot] & bits != 0)
     }
 
     fn is_mapped(&self, page: u64) -> bool {
@@ -211,7 +227,8 @@ impl Kernel {
     pub fn map(&mut self, open: usize, first: u64, pages: u64, advice: Option<Madvice>) -> usize {
         let words = ((first + pages - 1) / 64 - first / 64 + 1) as usize;
         let (mapped, young) = (vec![0; words], vec![0; words]);
-        self.maps.all.push(Map { open, first, pages, advice, mapped, young });
+        let noreuse = self.opens[open].noreuse;
+        self.maps.all.push(Map { open, first, pages, advice, noreuse, mapped, young });
         let map = self.maps.all.len() - 1;
         self.maps.of_file[self.opens[open].file as usize].push(map as u32);
         map

@@ -34,7 +34,7 @@ pub struct Rules {
     pub miss_spares_workingset: bool,
     /// A page still being read does not take from `mmap_miss` when a fault finds it (6.18 and later).
     pub miss_spares_locked: bool,
-    /// References through `MADV_RANDOM` and `MADV_SEQUENTIAL` mappings, and `NOREUSE` files, do not count for recency (6.4, 6.3).
+    /// References through `MADV_RANDOM` mappings and `NOREUSE` files do not count for recency (6.3; `MADV_SEQUENTIAL` never did).
     pub advice_drops_recency: bool,
 }
 

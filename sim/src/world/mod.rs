@@ -6,6 +6,7 @@ mod control;
 mod ledger;
 mod task;
 
+use crate::cache::Memory;
 use crate::kernel::Kernel;
 use crate::report::Report;
 use crate::spec::{Control, Happening, Spec};
@@ -72,6 +73,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(spec: Spec, control: &'a Control) -> Result<World<'a>, WorldError> {
         let mut kernel = Kernel::new(spec.kernel);
+        kernel.memory = Memory::new(spec.reclaim);
         for group in &spec.cgroups {
             kernel.memory.add_group(group.bytes);
         }
