@@ -15,7 +15,7 @@ pub use lists::List;
 pub use reclaim::{Evicted, Memory, Rmap};
 
 use keepahead_core::units::Nanos;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 /// Pages in a chunk: one bit each.
 pub const CHUNK: u64 = 64;
@@ -87,10 +87,8 @@ const AGE_BITS: u32 = SHADOW_WORKINGSET - 1;
 struct Owner {
     file: u32,
     stretch: u32,
-    /// Which emptying it was, counted over all.
+    /// Which emptying it was, counted over all: its key in [`Store::emptied`]; 0 while it holds pages.
     emptied: u64,
-    /// In [`Store::emptied`], at most once.
-    queued: bool,
     group: u16,
 }
 
@@ -104,8 +102,8 @@ pub struct Store {
     /// File of each, chunk number + 1 of each of its 64-page stretches.
     files: Vec<Vec<u32>>,
     owners: Vec<Owner>,
-    /// By cgroup: chunks that came to hold shadows only, oldest first, with the number of that emptying; and how many do still.
-    emptied: Vec<(VecDeque<(u64, u32)>, u64)>,
+    /// By cgroup: chunks that hold shadows only, by when they came to.
+    emptied: Vec<BTreeMap<u64, u32>>,
     emptyings: u64,
     pub cached_pages: u64,
 }
@@ -137,7 +135,7 @@ impl Store {
             + self.slots.capacity() * size_of::<[u32; CHUNK as usize]>()
             + self.owners.capacity() * size_of::<Owner>()
             + (self.free_folios.capacity() + self.free_chunks.capacity()) * 4
-            + self.emptied.iter().map(|(queue, _)| queue.capacity() * 16).sum::<usize>()
+            + self.emptied.iter().map(|e| e.len() * 24).sum::<usize>()
             + self.files.iter().map(|f| f.capacity() * 4).sum::<usize>()
     }
 
@@ -248,8 +246,9 @@ impl Store {
         for (s, bits) in stretches(first, last) {
             let chunk = self.chunk_for(file, s);
             if self.heads[chunk].present == 0 && self.owners[chunk].emptied != 0 {
-                self.emptied[usize::from(self.owners[chunk].group)].1 -= 1;
-                self.owners[chunk].emptied = 0;
+                let owner = &mut self.owners[chunk];
+                self.emptied[usize::from(owner.group)].remove(&owner.emptied);
+                owner.emptied = 0;
             }
             self.heads[chunk].present |= bits;
             let mut left = bits;
@@ -294,24 +293,15 @@ impl Store {
 
     /// The last page of a chunk left: it goes at once where it holds no shadow, else it waits its turn.
     fn empty(&mut self, chunk: usize, group: u16) {
-        let queued = self.owners[chunk].queued;
-        if !queued && self.slots[chunk].iter().all(|slot| *slot == 0) {
+        if self.slots[chunk].iter().all(|slot| *slot == 0) {
             return self.free(chunk);
         }
         if self.emptied.len() <= usize::from(group) {
-            self.emptied.resize_with(usize::from(group) + 1, Default::default);
+            self.emptied.resize_with(usize::from(group) + 1, BTreeMap::new);
         }
         self.emptyings += 1;
-        let owner = &mut self.owners[chunk];
-        owner.emptied = self.emptyings;
-        // Where it still waits from an earlier time, it stays with the cgroup of that time.
-        owner.group = if queued { owner.group } else { group };
-        owner.queued = true;
-        let (queue, count) = &mut self.emptied[usize::from(owner.group)];
-        *count += 1;
-        if !queued {
-            queue.push_back((self.emptyings, chunk as u32));
-        }
+        (self.owners[chunk].emptied, self.owners[chunk].group) = (self.emptyings, group);
+        self.emptied[usize::from(group)].insert(self.emptyings, chunk as u32);
     }
 
     fn free(&mut self, chunk: usize) {
@@ -324,18 +314,9 @@ impl Store {
     /// Frees the oldest chunks with nothing but shadows, until a cgroup has no more than `most` (`scan_shadow_nodes`; a chunk is as
     /// large as a node of the kernel's tree).
     fn forget(&mut self, group: usize, most: u64) {
-        while self.emptied.get(group).is_some_and(|(_, count)| *count > most) {
-            let (queue, count) = &mut self.emptied[group];
-            let Some((at, chunk)) = queue.pop_front() else { break };
-            let owner = &mut self.owners[chunk as usize];
-            if owner.emptied == at {
-                *count -= 1;
-                self.free(chunk as usize);
-            } else if owner.emptied == 0 {
-                owner.queued = false;
-            } else {
-                queue.push_back((owner.emptied, chunk));
-            }
+        while self.emptied.get(group).is_some_and(|emptied| emptied.len() as u64 > most) {
+            let Some((_, chunk)) = self.emptied[group].pop_first() else { break };
+            self.free(chunk as usize);
         }
     }
 

