@@ -3,7 +3,6 @@
 //! The hit ratios must agree within two points.
 
 use keepahead_core::units::{Kib, Nanos};
-use keepahead_sim::cache::Memory;
 use keepahead_sim::device::Fixed;
 use keepahead_sim::kernel::{Kernel, Probe, ReadCall};
 use keepahead_sim::spec::{FileSystem, Generation, Reclaim};
@@ -25,8 +24,16 @@ fn random() -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(7)
 }
 
-/// Which of the accesses hit in the kernel, and the page cache that the group held in the end, bytes.
-fn real(order: &[u32]) -> anyhow::Result<(Vec<bool>, u64)> {
+struct Run {
+    /// Which of the accesses hit.
+    hits: Vec<bool>,
+    /// Page cache that the group held in the end, bytes.
+    cached: u64,
+    /// Time for each miss.
+    miss: Nanos,
+}
+
+fn real(order: &[u32]) -> anyhow::Result<Run> {
     let testbed = Testbed::new(FILE_MIB + 64, Fs::Ext4)?;
     testbed.limit(1_000_000, 10 << 30, MEMORY_MIB)?;
     let file = testbed.file("data", FILE_MIB)?;
@@ -37,21 +44,43 @@ fn real(order: &[u32]) -> anyhow::Result<(Vec<bool>, u64)> {
     input.write_all(&order.iter().flat_map(|page| page.to_le_bytes()).collect::<Vec<u8>>())?;
     let mut hits = vec![0; order.len()];
     output.read_exact(&mut hits)?;
+    let mut elapsed = [0; 8];
+    output.read_exact(&mut elapsed)?;
     let cached = testbed.cgroup.cached()?;
     drop(input);
     anyhow::ensure!(child.wait()?.success());
-    Ok((hits.into_iter().map(|hit| hit == 1).collect(), cached))
+    let hits: Vec<bool> = hits.into_iter().map(|hit| hit == 1).collect();
+    let misses = hits.iter().filter(|hit| !**hit).count() as u64;
+    Ok(Run { hits, cached, miss: Nanos(u64::from_le_bytes(elapsed) / misses.max(1)) })
 }
 
-fn simulated(order: &[u32], cache: u64, generation: Generation, reclaim: Reclaim) -> Vec<bool> {
-    let mut kernel = Kernel::new(generation);
-    kernel.memory = Memory::new(reclaim);
-    kernel.memory.add_group(cache);
-    let disk = kernel.add_disk(Box::new(Fixed::new(Nanos(50_000), 1280)), Kib(128), FileSystem::Ext4);
+/// How often somebody emptied the page cache of the whole machine.
+fn drops() -> String {
+    let vmstat = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    vmstat.lines().find(|l| l.starts_with("drop_pagecache")).unwrap_or_default().to_owned()
+}
+
+/// Once more where somebody dropped caches meanwhile.
+fn undisturbed(order: &[u32]) -> Run {
+    for _ in 0..10 {
+        let before = drops();
+        let result = real(order).unwrap();
+        if drops() == before {
+            return result;
+        }
+    }
+    panic!("somebody drops the page cache of this machine all the time: no measurement to be had");
+}
+
+fn simulated(order: &[u32], run: &Run, kind: (Generation, Reclaim), start: Nanos) -> Vec<bool> {
+    let mut kernel = Kernel::new(kind.0);
+    kernel.memory.kind = kind.1;
+    kernel.memory.add_group(run.cached);
+    let disk = kernel.add_disk(Box::new(Fixed::new(run.miss, 1280)), Kib(128), FileSystem::Ext4);
     let file = kernel.add_file(disk, FILE_MIB << 20);
     let open = kernel.open(file);
     kernel.fadvise(open, 0, Nanos(0), 0, 0, Fadvice::Random);
-    let (mut probe, mut now) = (Probe::default(), Nanos(0));
+    let (mut probe, mut now) = (Probe::default(), start);
     let read = |page: &u32| {
         let hit = kernel.store.present(file, u64::from(*page));
         let mut call = ReadCall::new(open, 0, u64::from(*page) * 4096, 4096);
@@ -86,16 +115,24 @@ fn compare(name: &str, order: &[u32]) {
     if let Some(why) = unavailable() {
         return println!("skipped: {why}");
     }
-    let (generation, reclaim) = kernel();
-    let (real, cached) = real(order).unwrap();
-    let simulated = simulated(order, cached, generation, reclaim);
-    let (there, here) = (percent(&real), percent(&simulated));
-    let same = real.iter().zip(&simulated).filter(|(a, b)| a == b).count() as f64 * 100.0 / real.len() as f64;
-    println!(
-        "{name}: {generation} {reclaim:?}, {} MiB cached of {MEMORY_MIB}: kernel {there:.1} %, simulator {here:.1} %, same {same:.1} %",
-        cached >> 20
+    let (kind, real) = (kernel(), undisturbed(order));
+    // The two lists go by statistics that a worker refreshes every two seconds. When it does so is the kernel's secret: the simulator
+    // runs with eight starting times within its period.
+    let runs: Vec<Vec<bool>> = (0..8).map(|k| simulated(order, &real, kind, Nanos(k * 250_000_000))).collect();
+    let (mut low, mut high) = (f64::MAX, f64::MIN);
+    runs.iter().for_each(|hits| (low, high) = (low.min(percent(hits)), high.max(percent(hits))));
+    let same = |hits: &Vec<bool>| real.hits.iter().zip(hits).filter(|(a, b)| a == b).count();
+    let same = runs.iter().map(same).max().unwrap_or(0) as f64 * 100.0 / order.len() as f64;
+    let there = percent(&real.hits);
+    let said = format!(
+        "{name}: {} {:?}, {} MiB cached, {} us a miss: kernel {there:.1} %, simulator {low:.1} to {high:.1} %, same up to {same:.1} %",
+        kind.0,
+        kind.1,
+        real.cached >> 20,
+        real.miss.0 / 1000
     );
-    assert!((there - here).abs() <= 2.0, "{name}: kernel {there:.1} %, simulator {here:.1} %");
+    println!("{said}");
+    assert!((low - 2.0..=high + 2.0).contains(&there), "{said}");
 }
 
 mod real_kernel {

@@ -36,30 +36,29 @@ pub(super) struct Group {
     pub(super) inactive: List,
     /// Pages that left or rose in the lists so far: the clock of refault distances (`nonresident_age`).
     pub(super) age: u64,
-    /// Folios activated by a refault so far, and at the end of the last reclaim.
+    /// Folios activated by a refault so far, as far as the last reclaim knew.
     activations: u64,
     activations_seen: u64,
+    /// What the statistics say of active pages, inactive pages and activations.
+    stats: (u64, u64, u64),
     refaults: u64,
     /// In the place of the two lists.
     pub(super) generations: Generations,
 }
 
 pub struct Memory {
-    kind: Reclaim,
+    pub kind: Reclaim,
+    /// How long the two lists decide by the same statistics (`FLUSH_TIME` of `mm/memcontrol.c`; 0: they are always exact).
+    stats_period: Nanos,
+    stats_until: Nanos,
     pub(super) groups: Vec<Group>,
     /// A fault on a mapping that counts for recency is under way (`lru_gen_in_fault`); the two lists do not ask.
     pub in_fault: bool,
 }
 
-impl Default for Memory {
-    fn default() -> Memory {
-        Memory::new(Reclaim::TwoLists)
-    }
-}
-
 impl Memory {
-    pub fn new(kind: Reclaim) -> Memory {
-        Memory { kind, groups: Vec::new(), in_fault: false }
+    pub fn new(kind: Reclaim, stats_period: Nanos) -> Memory {
+        Memory { kind, stats_period, stats_until: Nanos(0), groups: Vec::new(), in_fault: false }
     }
 
     pub fn add_group(&mut self, bytes: u64) {
@@ -98,6 +97,7 @@ impl Memory {
         rmap: &mut impl Rmap,
         out: &mut Vec<Evicted>,
     ) {
+        self.flush_stats(now);
         let over = |g: &Group| (g.charged + pages).saturating_sub(g.limit);
         while over(&self.groups[group]) > 0 {
             if self.reclaim(store, group, pages.max(CLUSTER), now, rmap, out) == 0 {
@@ -105,6 +105,17 @@ impl Memory {
             }
         }
         self.groups[group].charged += pages;
+    }
+
+    /// Takes over the true numbers, where it is time.
+    fn flush_stats(&mut self, now: Nanos) {
+        if now < self.stats_until {
+            return;
+        }
+        if self.stats_period.0 > 0 {
+            self.stats_until = Nanos((now.0 / self.stats_period.0 + 1) * self.stats_period.0);
+        }
+        self.groups.iter_mut().for_each(|g| g.stats = (g.active.pages, g.inactive.pages, g.activations));
     }
 
     /// Puts a charged folio into the cache and on a list; one that was evicted recently enough to have stayed in a cache of the
@@ -120,7 +131,8 @@ impl Memory {
         if let Some(shadow) = shadow {
             group.refaults += folio.pages();
             let distance = (group.age as u32).wrapping_sub(shadow) & AGE_BITS;
-            if u64::from(distance) <= group.active.pages {
+            let active = if self.stats_period.0 == 0 { group.active.pages } else { group.stats.0 };
+            if u64::from(distance) <= active {
                 folio.flags |= flag::ACTIVE | if shadow & SHADOW_WORKINGSET != 0 { flag::WORKINGSET } else { 0 };
                 group.age += folio.pages();
                 group.activations += folio.pages();
@@ -236,14 +248,15 @@ impl Memory {
         rmap: &mut impl Rmap,
         out: &mut Vec<Evicted>,
     ) -> u64 {
+        self.flush_stats(now);
         let g = &self.groups[group];
-        let deactivate = g.activations != g.activations_seen || inactive_is_low(g);
+        let deactivate = g.stats.2 != g.activations_seen || inactive_is_low(g.stats);
         let mut taken = self.passes(store, group, (target, deactivate), now, rmap, out);
         if taken == 0 && !deactivate {
             taken = self.passes(store, group, (target, true), now, rmap, out);
         }
         let g = &mut self.groups[group];
-        g.activations_seen = g.activations;
+        g.activations_seen = g.stats.2;
         taken
     }
 
@@ -339,8 +352,8 @@ impl Group {
 }
 
 /// The inactive list should hold about 1/sqrt(10 GiB) of the memory, half of it below 1 GiB (`inactive_is_low`).
-fn inactive_is_low(g: &Group) -> bool {
-    let gib = (g.inactive.pages + g.active.pages) >> 18;
+fn inactive_is_low((active, inactive, _): (u64, u64, u64)) -> bool {
+    let gib = (inactive + active) >> 18;
     let ratio = if gib > 0 { (10 * gib).isqrt() } else { 1 };
-    g.inactive.pages * ratio < g.active.pages
+    inactive * ratio < active
 }

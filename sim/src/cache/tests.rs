@@ -61,7 +61,7 @@ struct Cache {
 
 impl Cache {
     fn new(kind: Reclaim, limits: &[u64]) -> Cache {
-        let (mut store, mut memory) = (Store::default(), Memory::new(kind));
+        let (mut store, mut memory) = (Store::default(), Memory::new(kind, Nanos(0)));
         limits.iter().for_each(|pages| memory.add_group(pages * 4096));
         store.add_file();
         store.add_file();
@@ -152,8 +152,8 @@ impl Cache {
         for &id in ids {
             let folio = self.store.folios[id as usize];
             let (first, last) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
-            let settled = stretches(first, last)
-                .any(|(s, bits)| self.store.head(folio.file, s).is_some_and(|h| h.settled & bits != 0));
+            let settled =
+                stretches(first, last).any(|(s, bits)| self.store.head(folio.file, s).is_some_and(|h| h.settled & bits != 0));
             if settled {
                 let before = (self.store.folios[id as usize], self.memory.groups[usize::from(folio.cgroup)].age);
                 self.memory.accessed(&mut self.store, id);
@@ -168,7 +168,8 @@ impl Cache {
         let last = page + reach;
         assert_eq!(self.store.next_present(file, page, last), (page..=last).find(|p| there(*p)));
         assert_eq!(self.store.next_miss(file, page, reach), (page..page + reach).find(|p| !there(*p)));
-        let back = (0..reach as i64).map(|back| page as i64 - back).take_while(|p| *p >= -1).find(|p| *p < 0 || !there(*p as u64));
+        let back =
+            (0..reach as i64).map(|back| page as i64 - back).take_while(|p| *p >= -1).find(|p| *p < 0 || !there(*p as u64));
         assert_eq!(self.store.prev_miss(file, page, reach), back);
     }
 }

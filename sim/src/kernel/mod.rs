@@ -19,7 +19,7 @@ pub use rules::{MAX_ORDER, Rules};
 use crate::cache::{Evicted, Folio, Memory, Rmap, Store, stretches};
 use crate::device::{Disk, Piece};
 use crate::event::{Event, RaState};
-use crate::spec::{FileSystem, Generation};
+use crate::spec::{FileSystem, Generation, Reclaim};
 use crate::workload::Madvice;
 use keepahead_core::sample::Counters;
 use keepahead_core::units::{Kib, Nanos, PAGE_BYTES};
@@ -175,7 +175,7 @@ impl Kernel {
         Kernel {
             rules,
             store: Store::default(),
-            memory: Memory::default(),
+            memory: Memory::new(Reclaim::TwoLists, rules.stats_period),
             files: Vec::new(),
             opens: Vec::new(),
             maps: Maps { recency_by_advice: rules.advice_drops_recency, ..Maps::default() },

@@ -80,11 +80,7 @@ impl Distribution {
 enum Table {
     Uniform([f64; 2]),
     Exponential(f64),
-    Lognormal {
-        median: f64,
-        sigma: f64,
-        max: f64,
-    },
+    Lognormal { median: f64, sigma: f64, max: f64 },
     Choice(Vec<f64>),
 }
 

@@ -6,7 +6,6 @@ mod control;
 mod ledger;
 mod task;
 
-use crate::cache::Memory;
 use crate::kernel::Kernel;
 use crate::report::Report;
 use crate::spec::{Control, Happening, Spec};
@@ -73,7 +72,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(spec: Spec, control: &'a Control) -> Result<World<'a>, WorldError> {
         let mut kernel = Kernel::new(spec.kernel);
-        kernel.memory = Memory::new(spec.reclaim);
+        kernel.memory.kind = spec.reclaim;
         for group in &spec.cgroups {
             kernel.memory.add_group(group.bytes);
         }
