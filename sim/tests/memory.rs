@@ -71,6 +71,7 @@ fn msr(lines: u64) -> Box<dyn Source> {
 struct NoDisk;
 
 impl Disk for NoDisk {
+    fn degrade(&mut self, _: f64, _: f64) {}
     fn read(&mut self, _: Nanos, _: u64, _: u64, _: &mut Vec<Piece>) {}
     fn write(&mut self, now: Nanos, _: u64, _: u64) -> Nanos {
         now

@@ -69,6 +69,14 @@ impl Cgroup {
         }
     }
 
+    /// Page cache charged to the group, bytes (`memory.stat`: `cache` in v1, `file` in v2).
+    pub fn cached(&self) -> anyhow::Result<u64> {
+        let path = self.dirs.last().context("a cgroup without a directory")?.join("memory.stat");
+        let stat = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        let value = |name: &str| stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value("file").or_else(|| value("cache")).with_context(|| format!("{}: no page cache in it", path.display()))
+    }
+
     /// The command, to run inside.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -59,6 +59,12 @@ impl List {
         (self.tail != NONE).then_some(self.tail)
     }
 
+    /// The folio that entered the list next after `id`.
+    pub fn newer(&self, folios: &[Folio], id: FolioId) -> Option<FolioId> {
+        let prev = folios[id as usize].prev;
+        (prev != NONE).then_some(prev)
+    }
+
     pub fn pop_back(&mut self, folios: &mut [Folio]) -> Option<FolioId> {
         let id = self.oldest()?;
         self.unlink(folios, id);

@@ -3,16 +3,20 @@
 //!
 //! Layout for speed and for memory linear in cached pages: a file's pages hang in chunks of 64. A chunk's [`Head`] (four bit sets, 32
 //! bytes) answers a hit on a page that needs nothing done; its slots lead to the folio otherwise. Evicted pages leave a shadow in
-//! their slot (`mm/workingset.c`), which goes with its chunk once it is too old to matter.
+//! their slot (`mm/workingset.c`), which goes with its chunk once there are too many of those without a page.
 
 mod lists;
+mod mglru;
 mod reclaim;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use lists::List;
 pub use reclaim::{Evicted, Memory, Rmap};
 
 use keepahead_core::units::Nanos;
+use std::collections::BTreeMap;
 
 /// Pages in a chunk: one bit each.
 pub const CHUNK: u64 = 64;
@@ -43,9 +47,16 @@ pub struct Folio {
     pub cgroup: u16,
     pub order: u8,
     pub flags: u8,
+    /// Multi-generational LRU: reads beyond the first two, and the list it is on.
+    pub(crate) refs: u8,
+    pub(crate) generation: u8,
 }
 
 impl Folio {
+    pub fn new(file: u32, index: u64, order: u8, cgroup: u16, flags: u8, ready: Nanos) -> Folio {
+        Folio { ready, file, index: index as u32, prev: 0, next: 0, cgroup, order, flags, refs: 0, generation: 0 }
+    }
+
     pub fn pages(&self) -> u64 {
         1 << self.order
     }
@@ -66,10 +77,21 @@ pub struct Head {
     pub pending: u64,
 }
 
-/// Slots hold 0 (never cached), folio + 1, or a shadow: bit 31, bit 30 for `PG_workingset`, 30 bits of the eviction clock.
+/// Slots hold 0 (never cached), folio + 1, or a shadow: bit 31, bit 30 for `PG_workingset`, 30 bits of the eviction clock (two lists)
+/// or of the oldest generation and the reads (multi-generational).
 const SHADOW: u32 = 1 << 31;
 const SHADOW_WORKINGSET: u32 = 1 << 30;
 const AGE_BITS: u32 = SHADOW_WORKINGSET - 1;
+
+/// Whose a chunk is, and since when it holds shadows only.
+#[derive(Clone, Copy, Debug, Default)]
+struct Owner {
+    file: u32,
+    stretch: u32,
+    /// Which emptying it was, counted over all: its key in [`Store::emptied`]; 0 while it holds pages.
+    emptied: u64,
+    group: u16,
+}
 
 #[derive(Default)]
 pub struct Store {
@@ -80,8 +102,10 @@ pub struct Store {
     free_chunks: Vec<u32>,
     /// File of each, chunk number + 1 of each of its 64-page stretches.
     files: Vec<Vec<u32>>,
-    /// Chunks that hold shadows only, oldest first: (age at which the last page left, file, stretch).
-    emptied: std::collections::VecDeque<(u64, u32, u32)>,
+    owners: Vec<Owner>,
+    /// By cgroup: chunks that hold shadows only, by when they came to.
+    emptied: Vec<BTreeMap<u64, u32>>,
+    emptyings: u64,
     pub cached_pages: u64,
 }
 
@@ -110,6 +134,9 @@ impl Store {
         self.folios.capacity() * size_of::<Folio>()
             + self.heads.capacity() * size_of::<Head>()
             + self.slots.capacity() * size_of::<[u32; CHUNK as usize]>()
+            + self.owners.capacity() * size_of::<Owner>()
+            + (self.free_folios.capacity() + self.free_chunks.capacity()) * 4
+            + self.emptied.iter().map(|e| e.len() * 24).sum::<usize>()
             + self.files.iter().map(|f| f.capacity() * 4).sum::<usize>()
     }
 
@@ -191,9 +218,12 @@ impl Store {
                 None => {
                     self.heads.push(Head::default());
                     self.slots.push([0; CHUNK as usize]);
+                    self.owners.push(Owner::default());
                     self.heads.len() as u32
                 }
             };
+            let chunk = chunks[stretch as usize] as usize - 1;
+            self.owners[chunk] = Owner { file, stretch: stretch as u32, ..Owner::default() };
         }
         chunks[stretch as usize] as usize - 1
     }
@@ -216,6 +246,11 @@ impl Store {
         let mut shadow = None;
         for (s, bits) in stretches(first, last) {
             let chunk = self.chunk_for(file, s);
+            if self.heads[chunk].present == 0 && self.owners[chunk].emptied != 0 {
+                let owner = &mut self.owners[chunk];
+                self.emptied[usize::from(owner.group)].remove(&owner.emptied);
+                owner.emptied = 0;
+            }
             self.heads[chunk].present |= bits;
             let mut left = bits;
             while left != 0 {
@@ -231,7 +266,7 @@ impl Store {
     }
 
     /// Takes a folio out, leaving `shadow` (or nothing) in its slots. Gives how many of its pages were unused: (truth, sensor).
-    fn take_out(&mut self, id: FolioId, shadow: u32, clock: u64) -> (u32, u32) {
+    fn take_out(&mut self, id: FolioId, shadow: u32) -> (u32, u32) {
         let folio = self.folios[id as usize];
         self.cached_pages -= folio.pages();
         self.free_folios.push(id);
@@ -251,31 +286,38 @@ impl Store {
                 left &= left - 1;
             }
             if self.heads[chunk].present == 0 {
-                self.emptied.push_back((clock, folio.file, s as u32));
+                self.empty(chunk, folio.cgroup);
             }
         }
         (unused, pending)
     }
 
-    /// Frees chunks whose last page left the cache more than `reach` pages of eviction ago: their shadows say nothing any more.
-    fn forget(&mut self, clock: u64, reach: u64) {
-        while let Some(&(at, file, stretch)) = self.emptied.front() {
-            if clock.saturating_sub(at) <= reach {
-                break;
-            }
-            self.emptied.pop_front();
-            let Some(chunk) = self.chunk(file, u64::from(stretch)) else { continue };
-            // A chunk that was filled and emptied again since has a later entry of its own.
-            let newest = self.slots[chunk]
-                .iter()
-                .filter(|s| **s & SHADOW != 0)
-                .map(|s| clock.wrapping_sub(u64::from(*s)) & u64::from(AGE_BITS))
-                .min();
-            if self.heads[chunk].present == 0 && newest.is_none_or(|age| age >= reach) {
-                self.slots[chunk] = [0; CHUNK as usize];
-                self.files[file as usize][stretch as usize] = 0;
-                self.free_chunks.push(chunk as u32 + 1);
-            }
+    /// The last page of a chunk left: it goes at once where it holds no shadow, else it waits its turn.
+    fn empty(&mut self, chunk: usize, group: u16) {
+        if self.slots[chunk].iter().all(|slot| *slot == 0) {
+            return self.free(chunk);
+        }
+        if self.emptied.len() <= usize::from(group) {
+            self.emptied.resize_with(usize::from(group) + 1, BTreeMap::new);
+        }
+        self.emptyings += 1;
+        (self.owners[chunk].emptied, self.owners[chunk].group) = (self.emptyings, group);
+        self.emptied[usize::from(group)].insert(self.emptyings, chunk as u32);
+    }
+
+    fn free(&mut self, chunk: usize) {
+        self.slots[chunk] = [0; CHUNK as usize];
+        let Owner { file, stretch, .. } = std::mem::take(&mut self.owners[chunk]);
+        self.files[file as usize][stretch as usize] = 0;
+        self.free_chunks.push(chunk as u32 + 1);
+    }
+
+    /// Frees the oldest chunks with nothing but shadows, until a cgroup has no more than `most` (`scan_shadow_nodes`; a chunk is as
+    /// large as a node of the kernel's tree).
+    fn forget(&mut self, group: usize, most: u64) {
+        while self.emptied.get(group).is_some_and(|emptied| emptied.len() as u64 > most) {
+            let Some((_, chunk)) = self.emptied[group].pop_first() else { break };
+            self.free(chunk as usize);
         }
     }
 

@@ -2,7 +2,9 @@
 //! Page replacement by memory cgroup: an active and an inactive list, second chances, and refault distance, as `mm/vmscan.c`,
 //! `mm/swap.c` and `mm/workingset.c` do it for file pages on a machine without swap (rules read in 6.1 to 7.x; this part is the same).
 
+use super::mglru::Generations;
 use super::{AGE_BITS, Folio, FolioId, List, SHADOW, SHADOW_WORKINGSET, Store, flag};
+use crate::spec::Reclaim;
 use keepahead_core::units::Nanos;
 
 /// Pages that reclaim takes at least and looks at a time (`SWAP_CLUSTER_MAX`).
@@ -27,25 +29,38 @@ pub trait Rmap {
 }
 
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     limit: u64,
-    charged: u64,
-    active: List,
-    inactive: List,
+    pub(super) charged: u64,
+    pub(super) active: List,
+    pub(super) inactive: List,
     /// Pages that left or rose in the lists so far: the clock of refault distances (`nonresident_age`).
-    age: u64,
-    /// Folios activated by a refault so far, and at the end of the last reclaim.
+    pub(super) age: u64,
+    /// Folios activated by a refault so far, as far as the last reclaim knew.
     activations: u64,
     activations_seen: u64,
+    /// What the statistics say of active pages, inactive pages and activations.
+    stats: (u64, u64, u64),
     refaults: u64,
+    /// In the place of the two lists.
+    pub(super) generations: Generations,
 }
 
-#[derive(Default)]
 pub struct Memory {
-    groups: Vec<Group>,
+    pub kind: Reclaim,
+    /// How long the two lists decide by the same statistics (`FLUSH_TIME` of `mm/memcontrol.c`; 0: they are always exact).
+    stats_period: Nanos,
+    stats_until: Nanos,
+    pub(super) groups: Vec<Group>,
+    /// A fault on a mapping that counts for recency is under way (`lru_gen_in_fault`); the two lists do not ask.
+    pub in_fault: bool,
 }
 
 impl Memory {
+    pub fn new(kind: Reclaim, stats_period: Nanos) -> Memory {
+        Memory { kind, stats_period, stats_until: Nanos(0), groups: Vec::new(), in_fault: false }
+    }
+
     pub fn add_group(&mut self, bytes: u64) {
         self.groups.push(Group { limit: bytes / 4096, ..Group::default() });
     }
@@ -82,6 +97,7 @@ impl Memory {
         rmap: &mut impl Rmap,
         out: &mut Vec<Evicted>,
     ) {
+        self.flush_stats(now);
         let over = |g: &Group| (g.charged + pages).saturating_sub(g.limit);
         while over(&self.groups[group]) > 0 {
             if self.reclaim(store, group, pages.max(CLUSTER), now, rmap, out) == 0 {
@@ -91,15 +107,32 @@ impl Memory {
         self.groups[group].charged += pages;
     }
 
+    /// Takes over the true numbers, where it is time.
+    fn flush_stats(&mut self, now: Nanos) {
+        if now < self.stats_until {
+            return;
+        }
+        if self.stats_period.0 > 0 {
+            self.stats_until = Nanos((now.0 / self.stats_period.0 + 1) * self.stats_period.0);
+        }
+        self.groups.iter_mut().for_each(|g| g.stats = (g.active.pages, g.inactive.pages, g.activations));
+    }
+
     /// Puts a charged folio into the cache and on a list; one that was evicted recently enough to have stayed in a cache of the
     /// active list's size comes back active (`workingset_refault`).
     pub fn add(&mut self, store: &mut Store, mut folio: Folio) -> FolioId {
         let group = &mut self.groups[usize::from(folio.cgroup)];
         let (id, shadow) = store.insert(folio);
+        if self.kind == Reclaim::Mglru {
+            group.refaults += if shadow.is_some() { folio.pages() } else { 0 };
+            group.generations.add(store, id, shadow, self.in_fault);
+            return id;
+        }
         if let Some(shadow) = shadow {
             group.refaults += folio.pages();
             let distance = (group.age as u32).wrapping_sub(shadow) & AGE_BITS;
-            if u64::from(distance) <= group.active.pages {
+            let active = if self.stats_period.0 == 0 { group.active.pages } else { group.stats.0 };
+            if u64::from(distance) <= active {
                 folio.flags |= flag::ACTIVE | if shadow & SHADOW_WORKINGSET != 0 { flag::WORKINGSET } else { 0 };
                 group.age += folio.pages();
                 group.activations += folio.pages();
@@ -113,6 +146,12 @@ impl Memory {
 
     /// A read of the folio (`folio_mark_accessed`): first it is referenced, then it rises to the active list.
     pub fn accessed(&mut self, store: &mut Store, id: FolioId) {
+        if self.kind == Reclaim::Mglru {
+            if Generations::accessed(store, id) && !store.folios[id as usize].has(flag::MARKER) {
+                store.settle(id, true);
+            }
+            return;
+        }
         let folio = &mut store.folios[id as usize];
         if !folio.has(flag::REFERENCED) {
             folio.flags |= flag::REFERENCED;
@@ -136,28 +175,48 @@ impl Memory {
         self.take_out(store, id, 0)
     }
 
-    /// Moves a folio to the end of the inactive list, its references forgotten (`MADV_COLD`, `folio_deactivate`).
-    pub fn deactivate(&mut self, store: &mut Store, id: FolioId) {
+    /// Takes a folio out as reclaim does (`MADV_PAGEOUT`).
+    pub fn page_out(&mut self, store: &mut Store, id: FolioId) -> Evicted {
         self.off_list(store, id);
-        let folio = &mut store.folios[id as usize];
-        folio.flags &= !(flag::ACTIVE | flag::REFERENCED);
-        let group = usize::from(folio.cgroup);
-        self.groups[group].inactive.push_back(&mut store.folios, id);
+        let group = &mut self.groups[usize::from(store.folios[id as usize].cgroup)];
+        let shadow = match self.kind {
+            Reclaim::Mglru => group.generations.shadow(store, id),
+            Reclaim::TwoLists => group.shadow(&store.folios[id as usize]),
+        };
+        group.age += store.folios[id as usize].pages();
+        self.take_out(store, id, shadow)
+    }
+
+    /// Takes a folio down to the inactive list, its references forgotten (`folio_deactivate`): an inactive one stays where it is.
+    pub fn deactivate(&mut self, store: &mut Store, id: FolioId) {
         store.settle(id, false);
+        let folio = &mut store.folios[id as usize];
+        let group = &mut self.groups[usize::from(folio.cgroup)];
+        folio.flags &= !flag::REFERENCED;
+        if self.kind == Reclaim::Mglru {
+            group.generations.deactivate(store, id);
+        } else if folio.has(flag::ACTIVE) {
+            folio.flags = (folio.flags & !flag::ACTIVE) | flag::WORKINGSET;
+            group.active.unlink(&mut store.folios, id);
+            group.inactive.push_front(&mut store.folios, id);
+        }
     }
 
     fn off_list(&mut self, store: &mut Store, id: FolioId) {
         let folio = store.folios[id as usize];
         let group = &mut self.groups[usize::from(folio.cgroup)];
+        if self.kind == Reclaim::Mglru {
+            return group.generations.unlink(store, id);
+        }
         let list = if folio.has(flag::ACTIVE) { &mut group.active } else { &mut group.inactive };
         list.unlink(&mut store.folios, id);
     }
 
-    fn take_out(&mut self, store: &mut Store, id: FolioId, shadow: u32) -> Evicted {
+    pub(super) fn take_out(&mut self, store: &mut Store, id: FolioId, shadow: u32) -> Evicted {
         let folio = store.folios[id as usize];
         let group = &mut self.groups[usize::from(folio.cgroup)];
         group.charged -= folio.pages();
-        let (unused, pending) = store.take_out(id, shadow, group.age);
+        let (unused, pending) = store.take_out(id, shadow);
         Evicted { folio, unused, pending }
     }
 
@@ -171,17 +230,33 @@ impl Memory {
         rmap: &mut impl Rmap,
         out: &mut Vec<Evicted>,
     ) -> u64 {
+        let taken = match self.kind {
+            Reclaim::TwoLists => self.reclaim_lists(store, group, target, now, rmap, out),
+            Reclaim::Mglru => self.reclaim_generations(store, group, target, now, rmap, out),
+        };
+        // As many nodes without a page as would take 1/8 of the cached pages (`count_shadow_nodes`).
+        store.forget(group, self.groups[group].charged >> 3);
+        taken
+    }
+
+    fn reclaim_lists(
+        &mut self,
+        store: &mut Store,
+        group: usize,
+        target: u64,
+        now: Nanos,
+        rmap: &mut impl Rmap,
+        out: &mut Vec<Evicted>,
+    ) -> u64 {
+        self.flush_stats(now);
         let g = &self.groups[group];
-        let deactivate = g.activations != g.activations_seen || inactive_is_low(g);
+        let deactivate = g.stats.2 != g.activations_seen || inactive_is_low(g.stats);
         let mut taken = self.passes(store, group, (target, deactivate), now, rmap, out);
         if taken == 0 && !deactivate {
             taken = self.passes(store, group, (target, true), now, rmap, out);
         }
         let g = &mut self.groups[group];
-        g.activations_seen = g.activations;
-        // Older shadows lie beyond every refault distance that could still count.
-        let (age, reach) = (g.age, g.active.pages + g.inactive.pages);
-        store.forget(age, reach);
+        g.activations_seen = g.stats.2;
         taken
     }
 
@@ -260,8 +335,7 @@ impl Memory {
                 }
                 continue;
             }
-            let workingset = if folio.has(flag::WORKINGSET) { SHADOW_WORKINGSET } else { 0 };
-            let shadow = SHADOW | workingset | (self.groups[group].age as u32 & AGE_BITS);
+            let shadow = self.groups[group].shadow(folio);
             self.groups[group].age += size;
             out.push(self.take_out(store, id, shadow));
             taken += size;
@@ -270,9 +344,16 @@ impl Memory {
     }
 }
 
+impl Group {
+    fn shadow(&self, folio: &Folio) -> u32 {
+        let workingset = if folio.has(flag::WORKINGSET) { SHADOW_WORKINGSET } else { 0 };
+        SHADOW | workingset | (self.age as u32 & AGE_BITS)
+    }
+}
+
 /// The inactive list should hold about 1/sqrt(10 GiB) of the memory, half of it below 1 GiB (`inactive_is_low`).
-fn inactive_is_low(g: &Group) -> bool {
-    let gib = (g.inactive.pages + g.active.pages) >> 18;
+fn inactive_is_low((active, inactive, _): (u64, u64, u64)) -> bool {
+    let gib = (inactive + active) >> 18;
     let ratio = if gib > 0 { (10 * gib).isqrt() } else { 1 };
-    g.inactive.pages * ratio < g.active.pages
+    inactive * ratio < active
 }

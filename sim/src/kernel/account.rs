@@ -3,7 +3,6 @@
 //! touches of pages that are mapped already.
 
 use crate::cache::Store;
-use crate::workload::Madvice;
 use keepahead_core::sample::{Counters, HIST_SLOTS, Hist};
 use keepahead_core::units::Nanos;
 
@@ -237,9 +236,4 @@ fn within_reach(store: &Store, file: u32, from: u64, to: u64) -> bool {
     let folio = &store.folios[id as usize];
     let first = u64::from(folio.index);
     if to > from { to <= first + folio.pages() } else { to + FAULT_AROUND >= first }
-}
-
-/// Whether advice makes a mapping's references worthless for recency.
-pub fn drops_recency(advice: Option<Madvice>) -> bool {
-    matches!(advice, Some(Madvice::Sequential | Madvice::Random))
 }

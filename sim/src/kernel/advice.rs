@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `posix_fadvise(2)` and `madvise(2)` on files (`mm/fadvise.c`, `mm/madvise.c`).
 
-use super::account::drops_recency;
 use super::fill::Caller;
 use super::{Kernel, cpu};
 use crate::cache::flag;
@@ -27,6 +26,8 @@ impl Kernel {
             }
             Fadvice::Dontneed => self.dont_need(file, offset, bytes, now),
         }
+        let noreuse = self.opens[open].noreuse;
+        self.maps.all.iter_mut().filter(|m| m.open == open).for_each(|m| m.noreuse = noreuse);
         cpu::SYSCALL
     }
 
@@ -45,7 +46,8 @@ impl Kernel {
         }
     }
 
-    /// Clean, unmapped folios that lie wholly within pages `first..=last` leave the cache (`invalidate_mapping_pages`).
+    /// Clean, unmapped folios that lie wholly within pages `first..=last` leave the cache; dirty ones go down instead
+    /// (`mapping_try_invalidate`, `deactivate_file_folio`).
     pub(super) fn invalidate(&mut self, file: u32, first: u64, last: u64, now: Nanos) {
         let mut at = first;
         while let Some(page) = self.store.next_present(file, at, last) {
@@ -53,9 +55,12 @@ impl Kernel {
             let folio = self.store.folios[id as usize];
             let (from, to) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
             at = to + 1;
-            let kept =
-                folio.ready > now || folio.has(flag::DIRTY) || from < first || to > last || self.is_mapped(file, from, to);
-            if !kept {
+            if folio.ready > now || from < first || to > last || self.is_mapped(file, from, to) {
+                continue;
+            }
+            if folio.has(flag::DIRTY) {
+                self.memory.deactivate(&mut self.store, id);
+            } else {
                 let gone = self.memory.drop_folio(&mut self.store, id);
                 self.evicted.push(gone);
             }
@@ -64,10 +69,7 @@ impl Kernel {
     }
 
     fn is_mapped(&self, file: u32, first: u64, last: u64) -> bool {
-        self.maps.of_file[file as usize].iter().any(|&map| {
-            let map = &self.maps.all[map as usize];
-            map.bits(first, last).any(|(slot, bits)| map.mapped[slot] & bits != 0)
-        })
+        self.maps.of_file[file as usize].iter().any(|&map| self.maps.all[map as usize].holds(first, last))
     }
 
     /// Advice on pages of a mapping, counted from its start. `PopulateRead` is the world's: it touches page by page.
@@ -89,35 +91,32 @@ impl Kernel {
                 }
                 return spent;
             }
-            Madvice::Dontneed => self.zap(map, first, last),
+            Madvice::Dontneed => self.zap(map, file, first, last),
             Madvice::Cold | Madvice::Pageout => self.cool(map, file, (first, last), now, advice == Madvice::Pageout),
             Madvice::PopulateRead => {}
         }
         cpu::SYSCALL
     }
 
-    /// Takes pages out of a mapping; the cache keeps them, and those that were used count as read once more, unless advice on the
-    /// mapping says that this means nothing (`zap_present_folio_ptes` in `mm/memory.c`).
-    fn zap(&mut self, map: usize, first: u64, last: u64) {
-        let m = &mut self.maps.all[map];
-        let file = self.opens[m.open].file;
-        let counts = !self.rules.advice_drops_recency || !drops_recency(m.area(first).2);
-        let mut used = Vec::new();
-        for (slot, bits) in m.bits(first, last) {
-            if m.young[slot] & bits != 0 {
-                used.push((slot as u64 + m.first / 64, m.young[slot] & bits));
+    /// Private or shared alike: the page tables forget, the cache keeps, and a use that they knew of counts like a read
+    /// (`zap_pte_range`).
+    fn zap(&mut self, map: usize, file: u32, first: u64, last: u64) {
+        let recent = self.maps.all[map].has_recency(first, self.rules.advice_drops_recency);
+        let mut at = first;
+        while let Some(page) = self.store.next_present(file, at, last) {
+            let Some(id) = self.store.find(file, page) else { break };
+            let folio = self.store.folios[id as usize];
+            let (from, to) = (first.max(u64::from(folio.index)), last.min(u64::from(folio.index) + folio.pages() - 1));
+            at = to + 1;
+            let m = &mut self.maps.all[map];
+            let mut young = false;
+            for (slot, bits) in m.bits(from, to) {
+                young |= m.young[slot] & bits != 0;
+                m.mapped[slot] &= !bits;
+                m.young[slot] &= !bits;
             }
-            m.mapped[slot] &= !bits;
-            m.young[slot] &= !bits;
-        }
-        let mut last_folio = None;
-        for (stretch, mut bits) in used.into_iter().filter(|_| counts) {
-            while bits != 0 {
-                let folio = self.store.find(file, stretch * 64 + u64::from(bits.trailing_zeros()));
-                if let Some(id) = folio.filter(|_| folio != last_folio) {
-                    self.memory.accessed(&mut self.store, id);
-                }
-                (last_folio, bits) = (folio, bits & (bits - 1));
+            if young && recent {
+                self.memory.accessed(&mut self.store, id);
             }
         }
     }
@@ -125,12 +124,12 @@ impl Kernel {
     /// `munmap(2)` of a whole mapping; its number stays taken.
     pub fn munmap(&mut self, map: usize) {
         let (first, last) = (self.maps.all[map].first, self.maps.all[map].first + self.maps.all[map].pages - 1);
-        self.zap(map, first, last);
         let file = self.opens[self.maps.all[map].open].file;
+        self.zap(map, file, first, last);
         self.maps.of_file[file as usize].retain(|m| *m as usize != map);
     }
 
-    /// Mapped pages of the range are the next to go (`MADV_COLD`), or go now (`MADV_PAGEOUT`).
+    /// Pages of the range that only this mapping holds lose their recency (`MADV_COLD`), or go now (`MADV_PAGEOUT`).
     fn cool(&mut self, map: usize, file: u32, (first, last): (u64, u64), now: Nanos, out: bool) {
         let mut at = first;
         while let Some(page) = self.store.next_present(file, at, last) {
@@ -138,19 +137,17 @@ impl Kernel {
             let folio = self.store.folios[id as usize];
             let (from, to) = (u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1);
             at = to + 1;
-            let m = &mut self.maps.all[map];
-            if from < first
-                || to > last
-                || folio.ready > now
-                || !m.bits(from, to).any(|(slot, bits)| m.mapped[slot] & bits != 0)
-            {
+            let mappings = &self.maps.of_file[file as usize];
+            let alone = mappings.iter().all(|&m| self.maps.all[m as usize].holds(from, to) == (m as usize == map));
+            if from < first || to > last || folio.ready > now || !alone {
                 continue;
             }
+            let m = &mut self.maps.all[map];
             for (slot, bits) in m.bits(from, to) {
                 m.young[slot] &= !bits;
             }
             if out && !folio.has(flag::DIRTY) {
-                let gone = self.memory.drop_folio(&mut self.store, id);
+                let gone = self.memory.page_out(&mut self.store, id);
                 self.evicted.push(gone);
             } else {
                 self.memory.deactivate(&mut self.store, id);

@@ -52,7 +52,10 @@ impl Kernel {
             if self.fault_around(call, probe, *now) {
                 break;
             }
-            if let Some(until) = self.fault(call, file, probe, now) {
+            self.memory.in_fault = self.maps.all[call.map].has_recency(call.page, self.rules.advice_drops_recency);
+            let wait = self.fault(call, file, probe, now);
+            self.memory.in_fault = false;
+            if let Some(until) = wait {
                 call.slept_since = Some(*now);
                 return Some(until);
             }

@@ -193,7 +193,7 @@ impl Kernel {
         let flags = if marker { flag::MARKER } else { 0 };
         // Not there before it is submitted: no reader must take it for up to date.
         let ready = Nanos(u64::MAX);
-        let folio = Folio { ready, file, index: index as u32, prev: 0, next: 0, cgroup: caller.cgroup, order, flags };
+        let folio = Folio::new(file, index, order, caller.cgroup, flags, ready);
         self.memory.add(&mut self.store, folio);
         self.trace(|| Event::Add { file, index, order });
         if let Some(probe) = caller.probe.as_deref_mut() {

@@ -19,7 +19,7 @@ pub use rules::{MAX_ORDER, Rules};
 use crate::cache::{Evicted, Folio, Memory, Rmap, Store, stretches};
 use crate::device::{Disk, Piece};
 use crate::event::{Event, RaState};
-use crate::spec::{FileSystem, Generation};
+use crate::spec::{FileSystem, Generation, Reclaim};
 use crate::workload::Madvice;
 use keepahead_core::sample::Counters;
 use keepahead_core::units::{Kib, Nanos, PAGE_BYTES};
@@ -77,6 +77,8 @@ pub struct Map {
     /// Advice splits a mapping into areas (`struct vm_area_struct`), and fault-around stays within one: first page and advice of each,
     /// ascending, neighbours always different.
     areas: Vec<(u64, Option<Madvice>)>,
+    /// The open file carries `POSIX_FADV_NOREUSE`.
+    noreuse: bool,
     /// Bits of 64 file pages each, from the stretch of `first`: mapped, and used since reclaim last asked.
     mapped: Vec<u64>,
     young: Vec<u64>,
@@ -135,10 +137,10 @@ impl Rmap for Maps {
         let mut count = 0;
         for &map in &self.of_file[folio.file as usize] {
             let map = &mut self.all[map as usize];
-            let advice = map.area(u64::from(folio.index).max(map.first)).2;
+            let page = u64::from(folio.index).max(map.first);
             // A huge page has one entry for all its pages.
-            let huge = folio.pages() == PAGE_TABLE && !*map.table(u64::from(folio.index).max(map.first));
-            let recent = !self.recency_by_advice || !account::drops_recency(advice);
+            let huge = folio.pages() == PAGE_TABLE && !*map.table(page);
+            let recent = map.has_recency(page, self.recency_by_advice);
             let mut entries = 0;
             for (slot, bits) in map.bits(u64::from(folio.index), u64::from(folio.index) + folio.pages() - 1) {
                 let young = map.young[slot] & bits;
@@ -183,6 +185,20 @@ impl Map {
         &mut self.tables[(page / PAGE_TABLE - self.first / PAGE_TABLE) as usize]
     }
 
+    /// Whether its references say that a page will be used again (`vma_has_recency`): never where it is read through once, and since
+    /// 6.3 (`by_advice`) not in random order or from a `NOREUSE` file either.
+    fn has_recency(&self, page: u64, by_advice: bool) -> bool {
+        match self.area(page).2 {
+            Some(Madvice::Sequential) => false,
+            Some(Madvice::Random) => !by_advice,
+            _ => !(by_advice && self.noreuse),
+        }
+    }
+
+    fn holds(&self, first: u64, last: u64) -> bool {
+        self.bits(first, last).any(|(slot, bits)| self.mapped[slot] & bits != 0)
+    }
+
     fn is_mapped(&self, page: u64) -> bool {
         self.mapped[(page / 64 - self.first / 64) as usize] >> (page % 64) & 1 != 0
     }
@@ -194,7 +210,7 @@ impl Kernel {
         Kernel {
             rules,
             store: Store::default(),
-            memory: Memory::default(),
+            memory: Memory::new(Reclaim::TwoLists, rules.stats_period),
             files: Vec::new(),
             opens: Vec::new(),
             maps: Maps { recency_by_advice: rules.advice_drops_recency, ..Maps::default() },
@@ -247,7 +263,8 @@ impl Kernel {
         let words = ((first + pages - 1) / 64 - first / 64 + 1) as usize;
         let tables = vec![false; ((first + pages - 1) / PAGE_TABLE - first / PAGE_TABLE + 1) as usize];
         let (mapped, young) = (vec![0; words], vec![0; words]);
-        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], mapped, young, tables });
+        let noreuse = self.opens[open].noreuse;
+        self.maps.all.push(Map { open, first, pages, areas: vec![(first, advice)], noreuse, mapped, young, tables });
         let map = self.maps.all.len() - 1;
         self.maps.of_file[self.opens[open].file as usize].push(map as u32);
         map

@@ -3,6 +3,7 @@
 //! 6.12 and 7.x (`mm/readahead.c`, `mm/filemap.c`); 6.18 is settled by events recorded from it.
 
 use crate::spec::{FileSystem, Generation};
+use keepahead_core::units::Nanos;
 
 /// Highest order of a page-cache folio: a huge page of 2 MiB.
 pub const MAX_ORDER: u8 = 9;
@@ -36,8 +37,11 @@ pub struct Rules {
     pub miss_spares_workingset: bool,
     /// A page still being read does not take from `mmap_miss` when a fault finds it (6.18 and later).
     pub miss_spares_locked: bool,
-    /// References through `MADV_RANDOM` and `MADV_SEQUENTIAL` mappings, and `NOREUSE` files, do not count for recency (6.4, 6.3).
+    /// References through `MADV_RANDOM` mappings and `NOREUSE` files do not count for recency (6.3; `MADV_SEQUENTIAL` never did).
     pub advice_drops_recency: bool,
+    /// Reclaim goes by statistics of memory cgroups that are brought up to date every two seconds only (6.12 and later; before, it
+    /// did that itself each time).
+    pub stats_period: Nanos,
 }
 
 impl Rules {
@@ -59,6 +63,7 @@ impl Rules {
             miss_spares_workingset: rank >= V6_12 as u8,
             miss_spares_locked: rank >= V6_18 as u8,
             advice_drops_recency: rank >= V6_6 as u8,
+            stats_period: if rank >= V6_12 as u8 { Nanos::from_secs(2) } else { Nanos(0) },
         }
     }
 

@@ -36,7 +36,7 @@ impl Kernel {
     fn add_written(&mut self, cgroup: u16, now: Nanos, file: u32, page: u64) -> u32 {
         self.memory.charge(&mut self.store, usize::from(cgroup), 1, now, &mut self.maps, &mut self.evicted);
         self.account_evicted(true);
-        let folio = Folio { ready: now, file, index: page as u32, prev: 0, next: 0, cgroup, order: 0, flags: 0 };
+        let folio = Folio::new(file, page, 0, cgroup, 0, now);
         self.memory.add(&mut self.store, folio)
     }
 

@@ -72,6 +72,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(spec: Spec, control: &'a Control) -> Result<World<'a>, WorldError> {
         let mut kernel = Kernel::new(spec.kernel);
+        kernel.memory.kind = spec.reclaim;
         for group in &spec.cgroups {
             kernel.memory.add_group(group.bytes);
         }
