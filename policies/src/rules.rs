@@ -76,8 +76,14 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
     let up = |factor: u32| Kib(now.0.saturating_mul(factor)).min(ceiling);
     let down = |factor: u32| Kib(now.0 / factor).min(ceiling).max(context.floor);
     match pattern {
+        // Long runs, and yet most of what is read ahead is left unused: somebody else on the device pays for the window (compaction
+        // beside lookups), or windows evict each other (many streams in little memory).
+        Pattern::Sequential if f.unused > 0.5 => vec![down(4), down(2), up(4), up(2)],
         Pattern::Sequential => {
-            let mut steps = vec![up(4), up(2)];
+            // Up to its own size a request is read at once whatever the window is (`mm/readahead.c`), so a window that is not larger
+            // than two of them cannot work ahead, and its neighbours look just like it.
+            let two_requests = Kib((f.request * 8.0).min(f64::from(ceiling.0)) as u32).floor_power_of_two();
+            let mut steps = vec![up(4).max(two_requests), up(2)];
             // Inherited megabytes can be past the optimum too (NFS: 15360 KiB advised, 1024 measured best).
             if now >= Kib(4096) {
                 steps.extend([down(4), down(16), down(2)]);
