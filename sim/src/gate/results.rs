@@ -61,11 +61,19 @@ fn score(criterion: Criterion, row: &Row) -> String {
         Criterion::Throughput => row.throughput_mib_per_s,
         Criterion::Stall => row.stall_us_per_page.unwrap_or(0.0),
     };
-    let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{value:.digits$}")
 }
 
 fn figure(value: Option<f64>, digits: usize) -> String {
     // No minus before a zero.
-    value.map_or("–".into(), |v| if v.abs() < 0.5 * 0.1f64.powi(digits as i32) { format!("{:.digits$}", 0.0) } else { format!("{v:.digits$}") })
+    value.map_or("–".into(), |v| {
+        if v.abs() < 0.5 * 0.1f64.powi(digits as i32) { format!("{:.digits$}", 0.0) } else { format!("{v:.digits$}") }
+    })
 }
