@@ -6,7 +6,7 @@ mod world;
 use keepahead_core::device::{BdiName, QueueLimits};
 use keepahead_core::event::{Input, What, Writer};
 use keepahead_core::settings::Settings;
-use keepahead_core::units::Kib;
+use keepahead_core::units::{Kib, Nanos};
 use world::{Load, World, device};
 
 fn noisy(_: Kib, _: f64, noise: f64) -> f64 {
@@ -100,6 +100,27 @@ fn a_limit_update_of_the_kernel_is_not_taken_for_a_person() {
     assert_eq!(knob(&world), kept);
     assert!(world.records.iter().any(|r| matches!(r.what, What::KernelRaised { .. })));
     assert!(!world.records.iter().any(|r| matches!(r.what, What::HandsOff { .. })));
+}
+
+#[test]
+fn a_limit_update_in_a_trial_brings_the_proven_value_back_and_not_the_candidate() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 4000.0 }, 128, 5);
+    let second = |world: &World| {
+        world.records.iter().rev().find_map(|r| match r.what {
+            What::TrialStarted { trial: 2, from, to, .. } => Some((from, to)),
+            _ => None,
+        })
+    };
+    while second(&world).is_none() && world.now < Nanos::from_secs(60) {
+        world.run(0.1);
+    }
+    let (proven, candidate) = second(&world).expect("a second trial");
+    assert!(proven > Kib(128) && knob(&world) == candidate.0);
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(16384);
+    fake.limits = QueueLimits { optimal_io_bytes: 8 << 20, ..QueueLimits::default() };
+    world.run(1.0);
+    assert_eq!(knob(&world), proven.0);
 }
 
 #[test]
