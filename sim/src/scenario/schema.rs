@@ -61,7 +61,7 @@ pub struct Bands {
     pub changes: Option<Band>,
     /// Time of the last change that was kept, seconds.
     pub settle_s: Option<Band>,
-    /// The worst stretch: throughput over the default's at the same time, as a ratio.
+    /// The worst ten seconds: score over the default's at the same time, as a ratio (see [`worst_moment`](crate::gate::worst_moment)).
     pub worst_moment_ratio: Option<Band>,
     /// Pages read ahead and dropped unused, MiB a second.
     pub pollution_mib_per_s: Option<Band>,
