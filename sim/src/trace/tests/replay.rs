@@ -24,7 +24,6 @@ impl Disk for NoDisk {
     fn stats(&self) -> DiskStats {
         DiskStats::default()
     }
-    fn degrade(&mut self, _: f64, _: f64) {}
 }
 
 /// Accesses out of memory.
