@@ -6,5 +6,6 @@ pub mod actuator;
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod journal;
 pub mod sensor;
