@@ -5,7 +5,7 @@
 mod client;
 
 mod socket {
-    use super::client::{Client, Server, file, python};
+    use super::client::{Client, Server, cached, file, python};
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use std::io::Write;
@@ -49,7 +49,7 @@ mod socket {
 
     #[test]
     fn who_is_not_listed_is_refused() {
-        let server = Server::with(|config| config.tune = vec!["nobody-of-that-name".into()]);
+        let server = Server::with(100.0, |config| config.tune = vec!["nobody-of-that-name".into()]);
         if nix::unistd::getuid().is_root() {
             let said = python(&server, "try: k.call('Pause')\nexcept RuntimeError as e: print(e)", Some(65_534));
             assert!(said.contains("NotPermitted") && said.contains("tune"), "{said}");
@@ -82,6 +82,48 @@ mod socket {
         assert!(client.call("Position", json!({ "workload": work, "range": 3 })).is_err());
         drop(client);
         server.settle(|s| s["workloads"] == 0 && s["connections"] == 1);
+    }
+
+    #[test]
+    fn a_plan_waits_under_memory_pressure() {
+        // No machine is below this.
+        let server = Server::with(-1.0, |_| {});
+        let mut client = server.client();
+        let (_dir, file) = file(1 << 20);
+        let asked = json!({ "name": "test", "budget_bytes": 1 << 20 });
+        let work = client.call_with("Register", asked, &[file.as_fd()]).unwrap()["workload"].clone();
+        client.call("Plan", json!({ "workload": work, "ranges": [{ "file": 0, "offset": 0, "length": 0 }] })).unwrap();
+        let stats = client.wait(&work, |s| s["state"] == "paused: memory pressure");
+        assert_eq!(stats["ahead_bytes"], 0);
+    }
+
+    /// What was read for a reader who never came goes again with the plan; what he asked for outright stays.
+    #[test]
+    fn unread_pages_are_withdrawn_with_their_plan() {
+        let server = Server::start();
+        let (mut client, mut other) = (server.client(), server.client());
+        let (_dir, file) = file(1 << 20);
+        let asked = json!({ "name": "test", "budget_bytes": 1 << 20 });
+        let all = |work: &Value| json!({ "workload": work, "ranges": [{ "file": 0, "offset": 0, "length": 0 }] });
+        let work = client.call_with("Register", asked.clone(), &[file.as_fd()]).unwrap()["workload"].clone();
+        let look = other.call_with("Register", asked, &[file.as_fd()]).unwrap()["workload"].clone();
+        client.call("Discard", all(&work)).unwrap();
+        client.call("Plan", all(&work)).unwrap();
+        client.wait(&work, |s| s["prefetched_bytes"] == 1 << 20);
+        client.call("Unregister", json!({ "workload": work })).unwrap();
+        let mut left = 256;
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_millis(10));
+            left = cached(&file);
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!(left, 0);
+        other.call("Prefetch", all(&look)).unwrap();
+        drop(other);
+        server.settle(|s| s["workloads"] == 0);
+        assert_eq!(cached(&file), 256);
     }
 
     #[test]

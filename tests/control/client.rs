@@ -24,10 +24,11 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
-        Server::with(|_| {})
+        Server::with(100.0, |_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut config::Control)) -> Server {
+    /// `pressure_most`: above which nothing is prefetched.
+    pub fn with(pressure_most: f64, change: impl FnOnce(&mut config::Control)) -> Server {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("control.sock");
@@ -37,7 +38,7 @@ impl Server {
         change(&mut config);
         let (board, agent) = board().unwrap();
         let listening = Listening::open(&config).unwrap();
-        let control = Control::start(listening, config, 100.0, board).unwrap();
+        let control = Control::start(listening, config, pressure_most, board).unwrap();
         Server { path, _control: control, _agent: Mutex::new(agent), _dir: dir }
     }
 
@@ -142,4 +143,18 @@ pub fn python(server: &Server, script: &str, uid: Option<u32>) -> String {
     }
     let output = command.output().unwrap();
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Pages of a file that are in memory, as `mincore(2)` tells.
+pub fn cached(file: &File) -> usize {
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+    let length = std::num::NonZeroUsize::new(file.metadata().unwrap().len() as usize).unwrap();
+    let mut pages = vec![0u8; length.get().div_ceil(4096)];
+    // SAFETY: a fresh mapping of its own, looked at and unmapped here; `pages` has a byte for each of its pages.
+    unsafe {
+        let at = mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0).unwrap();
+        assert_eq!(nix::libc::mincore(at.as_ptr(), length.get(), pages.as_mut_ptr()), 0);
+        munmap(at, length.get()).unwrap();
+    }
+    pages.iter().filter(|p| **p & 1 == 1).count()
 }

@@ -2,6 +2,7 @@
 //! The command line: takes arguments, calls one verb (a file each), gives an exit code that says what kind of trouble it was.
 
 mod check_config;
+mod control;
 pub mod devices;
 mod doctor;
 mod duration;
@@ -11,6 +12,7 @@ pub mod output;
 pub mod replay;
 pub mod restore;
 mod run;
+mod socket;
 mod story;
 
 pub use doctor::{Check, Report, Status};
@@ -24,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use keepahead_core::event::{Input, Record};
 use keepahead_core::step::{State, step};
 use keepahead_policies::rules::Rules;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,6 +51,20 @@ pub enum Verb {
     Devices,
     /// Show what this machine and kernel offer, what is missing, and what to do about it.
     Doctor,
+    /// Ask the running agent over its socket what it does.
+    Status(SocketArgs),
+    /// End running trials and start none until `resume`.
+    Pause(SocketArgs),
+    /// Start trials again after `pause`.
+    Resume(SocketArgs),
+    /// Tune a device again that was left to somebody else.
+    TakeBack(TakeBackArgs),
+    /// Fix a device's read_ahead_kb until `unpin`; the original comes back when the agent leaves.
+    Pin(PinArgs),
+    /// End a pin: the value from before comes back, and the device is tuned again.
+    Unpin(UnpinArgs),
+    /// Have the agent read files into the page cache.
+    Prefetch(PrefetchArgs),
     /// Tell each trial's story from the journal.
     History(HistoryArgs),
     /// Put the original values back by hand, where the present ones are still keepahead's.
@@ -114,6 +131,52 @@ pub struct ReplayArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct SocketArgs {
+    /// The agent's control socket; without it control.socket of the configuration.
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TakeBackArgs {
+    /// Only this device (label, bdi name or identity); without it all that were left.
+    #[arg(value_name = "DEVICE")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PinArgs {
+    /// Label, bdi name or identity, as `keepahead devices` shows them.
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+    /// read_ahead_kb: a power of two within [bounds] of the configuration.
+    #[arg(value_name = "KIB")]
+    pub value_kib: u32,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct UnpinArgs {
+    /// Label, bdi name or identity.
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PrefetchArgs {
+    /// Files, in the order in which they are read.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct CheckConfigArgs {
     /// The file; without it /etc/keepahead/keepahead.toml.
     #[arg(value_name = "FILE")]
@@ -146,6 +209,13 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         Verb::Doctor => doctor::run(cli.format),
+        Verb::Status(at) => control::status(&at, cli.format),
+        Verb::Pause(at) => control::order(&at, "Pause", json!({}), "paused", cli.format),
+        Verb::Resume(at) => control::order(&at, "Resume", json!({}), "resumed", cli.format),
+        Verb::TakeBack(args) => control::take_back(&args, cli.format),
+        Verb::Pin(args) => control::pin(&args, cli.format),
+        Verb::Unpin(args) => control::unpin(&args, cli.format),
+        Verb::Prefetch(args) => control::prefetch(&args, cli.format),
         Verb::CheckConfig(args) => check_config::run(args.file, cli.format),
         Verb::History(args) => tell_history(args, cli.format),
         Verb::Replay(args) => run_replay(&args.journal),

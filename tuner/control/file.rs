@@ -11,8 +11,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-/// File systems that live in memory: nothing to prefetch (`include/uapi/linux/magic.h`).
-const IN_MEMORY: &[(i64, &str)] = &[(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x9584_58f6, "hugetlbfs")];
+/// File systems without a disk behind their page cache, or without one (`include/uapi/linux/magic.h`).
+const NOTHING_BEHIND: &[(i64, &str)] = &[
+    (0x0102_1994, "tmpfs, which is memory already"),
+    (0x8584_58f6, "ramfs, which is memory already"),
+    (0x9584_58f6, "hugetlbfs, which is memory already"),
+    (0x9fa0, "procfs, whose files are made as they are read"),
+    (0x6265_6572, "sysfs, whose files are made as they are read"),
+];
 
 /// `STATX_ATTR_DAX` (5.8 and later): no page cache at all.
 const ATTR_DAX: u64 = 0x0020_0000;
@@ -74,8 +80,8 @@ impl ClientFile {
             return Err(refuse("not open for reading"));
         }
         let fs = fstatfs(&fd).map_err(|e| failed("its file system", e.into()))?;
-        if let Some((_, name)) = IN_MEMORY.iter().find(|(magic, _)| *magic == fs.f_type as i64) {
-            return Err(refuse(&format!("on {name}, which is memory already")));
+        if let Some((_, name)) = NOTHING_BEHIND.iter().find(|(magic, _)| *magic == fs.f_type as i64) {
+            return Err(refuse(&format!("on {name}")));
         }
         if is_dax(&fd) {
             return Err(refuse("a DAX file: it has no page cache"));
@@ -192,6 +198,7 @@ mod tests {
         assert!(refused(File::open("/").unwrap()).contains("directory"));
         assert!(refused(File::open("/dev/null").unwrap()).contains("CharacterDevice"));
         assert!(refused(rustix::fs::memfd_create("m", rustix::fs::MemfdFlags::empty()).unwrap()).contains("tmpfs"));
+        assert!(refused(File::open("/proc/self/status").unwrap()).contains("procfs"));
         let exe = std::env::current_exe().unwrap();
         let open = |flags| File::options().read(true).custom_flags(flags).open(&exe).unwrap();
         assert!(refused(open(libc::O_PATH)).contains("O_PATH"));

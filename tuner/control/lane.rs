@@ -54,6 +54,9 @@ impl Lanes {
         if lanes.get(&first.device).is_some_and(|lane| lane.take(workload)) {
             return;
         }
+        if workload.is_closed() {
+            return;
+        }
         let lane = Arc::new(Lane::default());
         lane.take(workload);
         lanes.insert(first.device, lane.clone());
@@ -98,13 +101,14 @@ struct Runner<'a> {
     speed: f64,
     last: Instant,
     pressure_most: f64,
-    pressure: (Instant, bool),
+    /// When it was last looked at, and whether it was too high.
+    pressure: Option<(Instant, bool)>,
 }
 
 impl Runner<'_> {
     fn new(lane: &Lane, device: Device, pressure_most: f64) -> Runner<'_> {
         let now = Instant::now();
-        let (in_flight, pressure) = (VecDeque::new(), (now, false));
+        let (in_flight, pressure) = (VecDeque::new(), None);
         Runner { lane, step: step_bytes(device), in_flight, bytes: 0, speed: 0.0, last: now, pressure_most, pressure }
     }
 
@@ -196,6 +200,10 @@ impl Runner<'_> {
         self.last = Instant::now();
         // Averaged over about 32 pieces: one that was there already says little.
         self.speed += (piece.length as f64 / seconds.max(1e-4) - self.speed) / 32.0;
+        if oldest.workload.is_closed() && !oldest.was_there {
+            // It came for nobody, and behind the back of those who withdrew the rest.
+            let _ = oldest.file.dont_need(piece.offset, piece.length);
+        }
         let mut progress = oldest.workload.progress();
         progress.figures.prefetched_bytes += piece.length;
         progress.plan.came(oldest.index, piece.length, oldest.was_there);
@@ -203,12 +211,14 @@ impl Runner<'_> {
     }
 
     fn under_pressure(&mut self) -> bool {
-        if self.pressure.0.elapsed() >= PRESSURE {
+        let (at, high) = self.pressure.unwrap_or((Instant::now(), false));
+        if self.pressure.is_none() || at.elapsed() >= PRESSURE {
             let machine = crate::sensor::machine(std::path::Path::new("/proc"));
             let some = machine.ok().and_then(|m| m.memory_pressure).unwrap_or(0.0);
-            self.pressure = (Instant::now(), some > self.pressure_most);
+            self.pressure = Some((Instant::now(), some > self.pressure_most));
+            return some > self.pressure_most;
         }
-        self.pressure.1
+        high
     }
 }
 
