@@ -49,15 +49,40 @@ mod tests {
     use crate::control::access::Class;
 
     #[test]
-    fn every_method_that_is_described_has_a_class_and_an_error_has_its_name() {
+    fn description_methods_errors_and_reference_agree() {
         let methods: Vec<&str> = DESCRIPTION
             .lines()
             .filter_map(|line| line.strip_prefix("method ").and_then(|rest| rest.split('(').next()))
             .collect();
         assert_eq!(methods.len(), 18);
         assert!(methods.iter().all(|m| Class::of(m).is_some()));
+        let reference = include_str!("../../docs/control.md");
+        let errors = DESCRIPTION.lines().filter_map(|line| line.strip_prefix("error ").and_then(|rest| rest.split(' ').next()));
+        for name in methods.iter().copied().chain(errors) {
+            assert!(reference.contains(&format!("`{name}`")), "docs/control.md does not tell of {name}");
+        }
         let error = ControlError::NoSuchFile { file: 1, files: 0 }.reply();
         assert_eq!(error["error"], "io.keepahead.Control.NoSuchFile");
         assert!(DESCRIPTION.contains("error NoSuchFile (file: int, files: int)"));
+    }
+
+    #[test]
+    fn the_reference_states_the_limits_as_they_are() {
+        use crate::control::limits as l;
+        let reference = include_str!("../../docs/control.md");
+        let row = |what: &str, limit: String| {
+            let line = reference.lines().find(|line| line.starts_with(&format!("| {what}"))).unwrap_or_default();
+            assert!(line.contains(&limit), "docs/control.md: {what} is {limit}: {line:?}");
+        };
+        row("bytes of a message", l::MESSAGE_BYTES.to_string());
+        row("messages above 16 KiB", l::LARGE_MESSAGES_PER_USER.to_string());
+        row("descriptors in a message", l::MESSAGE_FDS.to_string());
+        row("connections", format!("{}, of one user other than root {}", l::CONNECTIONS, l::CONNECTIONS_PER_USER));
+        row("workloads", format!("{}, of one connection {}", l::WORKLOADS, l::WORKLOADS_PER_CLIENT));
+        row("files of a workload", l::FILES_PER_WORKLOAD.to_string());
+        row("ranges ahead", format!("{}; in all plans {}", l::RANGES_PER_WORKLOAD, l::RANGES));
+        row("ranges in one", l::RANGES_AT_ONCE.to_string());
+        row("a begun message", format!("{} s", l::STALLED.as_secs()));
+        row("time for an order", format!("{} s", l::AGENT_ANSWERS.as_secs()));
     }
 }
