@@ -131,6 +131,9 @@ impl Watched {
 
     pub(crate) fn tick(&mut self, tick: &DeviceTick, around: &Surroundings, next_trial: &mut u64, out: &mut Output) {
         if self.hands_off() {
+            // Whatever they make of it: a take-back or a pin begins from there.
+            self.expected = tick.knob.unwrap_or(self.expected);
+            self.home = self.expected;
             return self.hold(around.now, Hold::HandsOff, out);
         }
         if !self.knob_is_ours(tick, around, out) {
@@ -406,7 +409,8 @@ impl Watched {
 
     /// A pin renewed keeps the value from before the first. Hands-off ends: the person who pins answers for the device.
     pub(crate) fn pin(&mut self, now: Nanos, value: Kib, settings: &Settings, out: &mut Output) {
-        self.stop("a person fixed the value", now, settings, out);
+        // Without a write: two in one step could both fail, and what the knob then reads would be taken for a stranger's.
+        self.end_trial_void("a person fixed the value", now, settings, out);
         let before = match self.mode {
             Mode::Pinned { before } => before,
             Mode::HandsOff => {
