@@ -64,11 +64,11 @@ mod real_kernel {
         }
 
         /// Reads all files in a shuffled order from a cold cache; with a plan where `planned`.
-        fn epoch(&self, read: u64, planned: bool) -> Value {
+        fn epoch(&self, work_ms: f64, planned: bool) -> Value {
             self.testbed.drop_caches().unwrap();
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control/epoch.py");
             let mut command = self.testbed.cgroup.command("python3");
-            command.arg(script).arg(self.testbed.mount()).args([FILES.to_string(), read.to_string()]);
+            command.arg(script).arg(self.testbed.mount()).args([FILES.to_string(), work_ms.to_string()]);
             if planned {
                 command.arg(self.socket());
             }
@@ -84,26 +84,30 @@ mod real_kernel {
         }
     }
 
-    /// Whole runs are compared, three times at most: others use this machine too.
+    /// Whole runs are compared, three times at most: others use this machine too. The device of the testbed has a throttle and hardly
+    /// any latency, so one thread that only reads fills it without help; what a plan adds is that reading and computing overlap.
     #[test]
-    fn a_plan_over_shuffled_files_is_half_as_fast_again_and_fills_the_device() {
+    fn a_plan_over_shuffled_files_lets_reading_and_computing_overlap() {
         let Some(mut volume) = Volume::new() else { return };
         volume.fill();
         volume.start();
+        // Against the kernel's default, and nothing that the agent finds meanwhile.
+        let (done, said) = volume.keepahead(&["pin", &volume.testbed.name, "128"]);
+        assert!(done, "{said}");
         let speed = |run: &Value| run["mb_per_s"].as_f64().unwrap();
-        let mut best = (0.0f64, 0.0f64);
+        let mut best = 0.0f64;
         for _ in 0..3 {
-            let (without, with) = (volume.epoch(16 << 10, false), volume.epoch(16 << 10, true));
+            let (without, with) = (volume.epoch(1.0, false), volume.epoch(1.0, true));
             let ratio = speed(&with) / speed(&without);
             println!("{:.1} MB/s without a plan, {:.1} with: x{ratio:.2}; {}", speed(&without), speed(&with), with["stats"]);
             let of = |what: &str| with["stats"][what]["ranges"].as_u64().unwrap();
             assert_eq!(of("hits") + of("late") + of("lost") + of("missed"), FILES as u64);
-            best = (best.0.max(ratio), best.1.max(speed(&with)));
-            if best.0 > 1.5 && best.1 > 0.9 * 150.0 {
+            best = best.max(ratio);
+            if best > 1.5 {
                 return;
             }
         }
-        panic!("x{:.2}, {:.1} MB/s of 150", best.0, best.1);
+        panic!("x{best:.2}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""epoch.py DIR COUNT READ [SOCKET]: reads the files f0, f1 ... once, shuffled, in one thread, READ bytes at a time; with a plan where
-a socket is given. Prints JSON."""
+"""epoch.py DIR COUNT WORK_MS [SOCKET]: reads the files f0, f1 ... once, shuffled, in one thread, 16 KiB at a time, and computes for
+WORK_MS on each, as a decoder would; with a plan where a socket is given. Prints JSON."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import time
 sys.path.insert(0, os.path.dirname(__file__))
 from client import Keepahead
 
-where, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+where, count, work_ms = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 order = list(range(count))
 random.Random(7).shuffle(order)
 paths = [os.path.join(where, f"f{n}") for n in order]
@@ -31,11 +31,18 @@ for n, path in enumerate(paths):
     if k:
         k.position(work, n)
     fd = os.open(path, os.O_RDONLY)
-    while data := os.read(fd, size):
+    while data := os.read(fd, 16 << 10):
         total += len(data)
     os.close(fd)
+    until = time.monotonic() + work_ms / 1000
+    while time.monotonic() < until:
+        pass
 seconds = time.monotonic() - begun
 if k:
     k.position(work, count)
-    stats = k.call("Stats", workload=work)
+    for _ in range(500):  # the figures follow the position within milliseconds
+        stats = k.call("Stats", workload=work)
+        if sum(stats[what]["ranges"] for what in ("hits", "late", "missed", "lost")) == count:
+            break
+        time.sleep(0.01)
 print(json.dumps({"seconds": seconds, "mb_per_s": total / seconds / 1e6, "stats": stats}))
