@@ -261,6 +261,7 @@ impl Agent {
             }
             self.feed(Input::Appeared { now: at, device, hands_off })?;
         }
+        self.publish();
         Ok(())
     }
 
