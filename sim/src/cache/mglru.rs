@@ -5,7 +5,7 @@
 //!
 //! Simplified: aging asks about every folio at once where the kernel walks page tables in batches, guided by Bloom filters, and looks
 //! around a young entry on eviction; a promoted folio moves at once and not when the eviction meets it; no anonymous pages, so no
-//! balance between the types; kernels from 6.14 on count the first two reads differently, which is not told apart here.
+//! balance between the types; later kernels may count reads into tiers differently, which is not told apart.
 
 use super::tiers::{TIERS, Tier, evictable, tier};
 use super::{AGE_BITS, Evicted, FolioId, List, Memory, Rmap, SHADOW, SHADOW_WORKINGSET, Store, flag};
