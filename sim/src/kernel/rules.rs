@@ -19,8 +19,10 @@ pub struct Rules {
     pub order_in_state: bool,
     /// No marker in a window that reaches the end of the file (7.x).
     pub no_marker_at_eof: bool,
-    /// Folios of two pages do not exist, and windows below four pages are read page by page (large folios before 6.10).
+    /// Folios of two pages do not exist (before 6.8).
     pub no_order_one: bool,
+    /// Windows below four pages are read page by page (before 6.16).
+    pub small_by_page: bool,
     /// `page_cache_next_miss` gives a page beyond the range where it found no hole (6.6 and later), else the last one within.
     pub next_miss_beyond: bool,
     /// `page_cache_prev_miss` gives the page before the range where it found no hole (7.x), else the first one within.
@@ -54,6 +56,7 @@ impl Rules {
             order_in_state: rank >= V6_18 as u8,
             no_marker_at_eof: rank >= V7_2 as u8,
             no_order_one: rank < V6_12 as u8,
+            small_by_page: rank < V6_18 as u8,
             next_miss_beyond: rank >= V6_6 as u8,
             prev_miss_beyond: rank >= V7_2 as u8,
             prev_pos_by_folio: matches!(generation, V6_1),
