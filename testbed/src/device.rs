@@ -66,11 +66,11 @@ impl Testbed {
         if limits {
             testbed.cgroup.create()?;
         }
-        testbed.attach(mib, fs)?;
+        testbed.attach(mib, fs, limits)?;
         Ok(testbed)
     }
 
-    fn attach(&mut self, mib: u64, fs: Fs) -> anyhow::Result<()> {
+    fn attach(&mut self, mib: u64, fs: Fs, limits: bool) -> anyhow::Result<()> {
         let image = self.dir.join("image");
         let stat = nix::sys::statvfs::statvfs(&self.dir)?;
         let free = (stat.blocks_available() as u64 * stat.fragment_size() as u64) >> 20;
@@ -80,7 +80,7 @@ impl Testbed {
         let attach = |direct: &str| run(Command::new("losetup").args(["-f", "--show", direct]).arg(&image));
         // A device without a throttle is not there to be slow: where the file system below refuses, it may be cached twice.
         let path = match attach("--direct-io=on") {
-            Err(_) if self.cgroup.dirs.is_empty() => attach("--direct-io=off")?,
+            Err(_) if !limits => attach("--direct-io=off")?,
             other => other?,
         };
         self.name = path.trim_start_matches("/dev/").to_owned();
