@@ -76,8 +76,14 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
     let up = |factor: u32| Kib(now.0.saturating_mul(factor)).min(ceiling);
     let down = |factor: u32| Kib(now.0 / factor).min(ceiling).max(context.floor);
     match pattern {
+        // Long runs, and yet most of what is read ahead is left unused: somebody else on the device pays for the window (lookups beside
+        // compaction).
+        Pattern::Sequential if f.unused > 0.5 => vec![down(4), down(2), up(4), up(2)],
         Pattern::Sequential => {
-            let mut steps = vec![up(4), up(2)];
+            // Up to its own size a request is read at once whatever the window is (`mm/readahead.c`), so a window that is not larger
+            // than two of them cannot work ahead, and its neighbours look just like it.
+            let two_requests = Kib((f.request * 8.0).min(f64::from(ceiling.0)) as u32).floor_power_of_two();
+            let mut steps = vec![up(4).max(two_requests), up(2)];
             // Inherited megabytes can be past the optimum too (NFS: 15360 KiB advised, 1024 measured best).
             if now >= Kib(4096) {
                 steps.extend([down(4), down(16), down(2)]);
@@ -204,10 +210,25 @@ mod tests {
         assert_eq!(proposed(decide(&sequential(), 65536, &tried)), Some(4096));
     }
 
+    #[test]
+    fn long_runs_that_waste_their_windows_are_lowered() {
+        // Compaction beside lookups: most pages are in long runs, and most of what is read ahead is for nothing.
+        let compaction = Features { unused: 0.8, ..sequential() };
+        assert_eq!(proposed(decide(&compaction, 128, &[])), Some(32));
+    }
+
+    #[test]
+    fn the_first_step_up_is_past_the_requests_own_size() {
+        // 128 KiB a request: 16 and 64 KiB of readahead are the same to it.
+        let requests = Features { request: 32.0, ..sequential() };
+        assert_eq!(proposed(decide(&requests, 16, &[])), Some(256));
+        assert_eq!(proposed(decide(&requests, 128, &[])), Some(512));
+    }
+
     proptest! {
         #[test]
-        fn proposals_stay_in_bounds_and_end(long in 0.0..1.0f64, mmap in 0.0..1.0f64, run in 1.0..1000.0f64, unused in 0.0..1.0f64, start in 0u32..12) {
-            let f = Features { mmap_share: mmap, mmap_long_share: long, mmap_run: run, read_run: run, unused, ..sequential() };
+        fn proposals_stay_in_bounds_and_end(long in 0.0..1.0f64, mmap in 0.0..1.0f64, run in 1.0..1000.0f64, request in 0.0..1e6f64, unused in 0.0..1.0f64, start in 0u32..12) {
+            let f = Features { mmap_share: mmap, mmap_long_share: long, mmap_run: run, read_run: run, request, unused, ..sequential() };
             let (current, mut tried) = (4u32 << start, Vec::new());
             for _ in 0..10 {
                 let Some(to) = proposed(decide(&f, current, &tried)) else { return Ok(()) };

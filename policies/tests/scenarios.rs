@@ -137,6 +137,35 @@ fn a_limit_update_of_the_kernel_is_not_taken_for_a_person() {
 }
 
 #[test]
+fn a_limit_update_in_a_trial_brings_the_proven_value_back_and_not_the_candidate() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 4000.0 }, 128, 5);
+    let second = |world: &World| {
+        world.records.iter().rev().find_map(|r| match r.what {
+            What::TrialStarted { trial: 2, from, to, .. } => Some((from, to)),
+            _ => None,
+        })
+    };
+    for _ in 0..1000 {
+        if second(&world).is_none() {
+            world.run(0.1);
+        }
+    }
+    let (proven, candidate) = second(&world).expect("a second trial");
+    assert!(proven > Kib(128) && knob(&world) == candidate.0);
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(16384);
+    fake.limits = QueueLimits { optimal_io_bytes: 8 << 20, ..QueueLimits::default() };
+    world.run(1.0);
+    // At once: each rewrite is one of the few that are allowed.
+    let raised = world.records.iter().position(|r| matches!(r.what, What::KernelRaised { .. })).expect("seen");
+    let written = world.records[raised..].iter().find_map(|r| match &r.what {
+        What::Applied { applied } => Some(applied.wanted),
+        _ => None,
+    });
+    assert_eq!((written, knob(&world)), (Some(proven), proven.0));
+}
+
+#[test]
 fn devices_on_one_disk_take_turns() {
     let mut world = World::new(Settings::default(), 5);
     let load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod compare;
 pub mod device;
 pub mod event;
+pub mod gate;
 pub mod kernel;
 pub mod output;
 pub mod report;

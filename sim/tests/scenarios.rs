@@ -89,7 +89,7 @@ fn equal_scenarios_give_equal_runs() {
 #[test]
 fn a_scenario_is_named_after_its_file_says_what_it_shows_and_has_bands() {
     let all = fixtures();
-    assert!(all.len() >= 34, "{}", all.len());
+    assert!(all.len() >= 40, "{}", all.len());
     let mut seeds = BTreeSet::new();
     for (path, text) in all {
         let scenario = parse(&path, &text);

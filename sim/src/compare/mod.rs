@@ -12,7 +12,7 @@ pub use criterion::Criterion;
 pub use row::{Row, settled};
 
 use crate::report::{Figures, Report};
-use crate::spec::Control;
+use crate::spec::{Control, Spec};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use keepahead_policies::rules::Rules;
@@ -29,6 +29,20 @@ pub struct Plan {
     pub phases: Vec<String>,
     /// Value to keep in phases that no static run reached.
     pub fallback: Kib,
+}
+
+impl Plan {
+    /// For a spec: the static values given, or every power of two within the bounds of `settings` and half of the smallest cache (a
+    /// window that takes half of a cache leaves no room for a second one).
+    pub fn of(spec: &Spec, settings: Settings, values: Option<Vec<Kib>>) -> Plan {
+        let values = values.unwrap_or_else(|| {
+            let bytes = spec.cgroups.iter().map(|group| group.bytes).min().unwrap_or(u64::MAX);
+            let fits = Kib(u32::try_from(bytes / 2 / 1024).unwrap_or(u32::MAX));
+            ladder(settings.floor, settings.ceiling.min(fits))
+        });
+        let fallback = spec.disks.first().map_or(Kib(128), |disk| disk.read_ahead);
+        Plan { values, settings, phases: spec.phases.clone(), fallback }
+    }
 }
 
 /// The best static value of a phase.

@@ -22,6 +22,7 @@ pub use self::schema::{Band, Bands, CgroupEntry, DeviceEntry, FilesEntry, Happen
 
 use crate::spec::Spec;
 use keepahead_core::settings::Settings;
+use keepahead_core::units::Kib;
 
 impl Scenario {
     /// Reads and checks a scenario.
@@ -39,6 +40,11 @@ impl Scenario {
     /// A run with fresh programs and disks: once for each policy, as running uses them up.
     pub fn spec(&self) -> Result<Spec, ScenarioError> {
         build::spec(self)
+    }
+
+    /// The static values to compare with, where the scenario names them.
+    pub fn ladder(&self) -> Option<Vec<Kib>> {
+        (!self.ladder_kib.is_empty()).then(|| self.ladder_kib.iter().copied().map(Kib).collect())
     }
 
     /// keepahead's settings in this scenario.

@@ -31,6 +31,9 @@ pub struct Scenario {
     /// Standard deviation of the sensor's relative error, 0 to 1.
     #[serde(default)]
     pub sensor_noise: f64,
+    /// Static values that are tried for the best in hindsight, KiB, ascending; none: every power of two that fits.
+    #[serde(default)]
+    pub ladder_kib: Vec<u32>,
     /// Overrides of keepahead's [`Settings`](keepahead_core::settings::Settings), by their names.
     #[serde(default)]
     pub settings: toml::Table,
@@ -58,7 +61,7 @@ pub struct Bands {
     pub changes: Option<Band>,
     /// Time of the last change that was kept, seconds.
     pub settle_s: Option<Band>,
-    /// The worst stretch: throughput over the default's at the same time, as a ratio.
+    /// The worst ten seconds: score over the default's at the same time, as a ratio (see [`worst_moment`](crate::gate::worst_moment)).
     pub worst_moment_ratio: Option<Band>,
     /// Pages read ahead and dropped unused, MiB a second.
     pub pollution_mib_per_s: Option<Band>,

@@ -41,6 +41,10 @@ impl Work for Epochs {
         }
         let file = self.files[self.next];
         self.next += 1;
+        if self.access == Access::Read {
+            // A loader opens each file when its turn comes, and with it takes the knob's present value.
+            ops.push_back(Op::Reopen { file: file.index });
+        }
         file.demand_in(self.access, self.request, 0, file.bytes, ops);
     }
 }

@@ -4,7 +4,7 @@
 use super::WorldError;
 use crate::kernel::{Kernel, Probe, ReadCall, TouchCall};
 use crate::spec::TaskSpec;
-use crate::workload::{Madvice, Op, Program};
+use crate::workload::{Fadvice, Madvice, Op, Program};
 use keepahead_core::units::{Nanos, PAGE_BYTES};
 
 /// Operations without any time between them after which a task is taken for one that never ends.
@@ -38,6 +38,8 @@ pub(super) struct Task {
     pub entered: Option<u32>,
     cgroup: u16,
     opens: Vec<usize>,
+    /// Given to each file whenever it is opened.
+    advice: Vec<Option<Fadvice>>,
     maps: Vec<usize>,
     doing: Doing,
     program: Box<dyn Program>,
@@ -80,6 +82,7 @@ impl Task {
             entered: None,
             cgroup,
             opens,
+            advice: spec.files.iter().map(|open| open.advice).collect(),
             maps,
             doing: Doing::Nothing,
             program: spec.program,
@@ -194,7 +197,11 @@ impl Task {
             Op::Append { file, bytes } => kernel.write(self.open(file)?, cgroup, now, None, bytes),
             Op::Write { file, offset, bytes } => kernel.write(self.open(file)?, cgroup, now, Some(offset), bytes),
             Op::Reopen { file } => {
-                kernel.reopen(self.open(file)?);
+                let open = self.open(file)?;
+                kernel.reopen(open);
+                if let Some(advice) = self.advice[file as usize] {
+                    kernel.fadvise(open, cgroup, now, 0, 0, advice);
+                }
                 0
             }
             Op::Sync { file } => {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `keepahead sim compare FILE`: policies side by side; gives a table or a JSON line, CSV and plots on request.
 
-use super::input::{Input, InputArgs, largest_window};
+use super::input::{Input, InputArgs};
 use super::progress::Progress;
 use super::run::{save, value_kib};
 use super::{Threads, exit};
 use crate::cli::{Exit, Format, Refused, output};
 use clap::Args;
 use keepahead_core::units::Kib;
-use keepahead_sim::compare::{Comparison, Plan, Row, compare, ladder};
+use keepahead_sim::compare::{Comparison, Plan, Row, compare};
 use keepahead_sim::output::{csv, plot, table};
 use keepahead_sim::report::Report;
 use keepahead_sim::spec::{Control, Generation};
@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 pub struct CompareArgs {
     #[command(flatten)]
     pub input: InputArgs,
-    /// Static values, KiB, with commas between [default: powers of two from 4 to 16384, within the scenario's bounds and half of its
-    /// smallest cache].
+    /// Static values, KiB, with commas between [default: the scenario's ladder_kib, or powers of two from 4 to 16384, within its bounds and
+    /// half of its smallest cache].
     #[arg(long, value_name = "KIB,…", value_delimiter = ',', value_parser = value_kib)]
     pub values: Vec<Kib>,
     /// Write the table's rows here.
@@ -62,18 +62,18 @@ fn plan(args: &CompareArgs, input: &Input, kernel: Generation, seed: u64) -> any
     let settings = input.settings()?;
     let (spec, _) = input.spec(kernel, seed)?;
     let mut values = args.values.clone();
-    if values.is_empty() {
-        values = ladder(settings.floor, settings.ceiling.min(largest_window(&spec)));
-    }
     values.sort_unstable();
     values.dedup();
-    if values.is_empty() {
-        let message =
-            format!("no static value lies between {} and {}; name some with --values", settings.floor, settings.ceiling);
+    let named = if values.is_empty() { input.ladder() } else { Some(values) };
+    let plan = Plan::of(&spec, settings, named);
+    if plan.values.is_empty() {
+        let message = format!(
+            "no static value lies between {} and {}; name some with --values",
+            plan.settings.floor, plan.settings.ceiling
+        );
         return Err(Refused::new(Exit::Usage, message).into());
     }
-    let fallback = spec.disks.first().map_or(Kib(128), |disk| disk.read_ahead);
-    Ok(Plan { values, settings, phases: spec.phases, fallback })
+    Ok(plan)
 }
 
 /// Three plots: all policies as bars, and over time those that are of interest: default, best static value, oracle, keepahead.

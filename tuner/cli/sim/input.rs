@@ -109,6 +109,14 @@ impl Input {
         }
     }
 
+    /// The static values that a scenario wants compared, where it names them.
+    pub fn ladder(&self) -> Option<Vec<Kib>> {
+        match &self.kind {
+            Kind::Scenario(scenario) => scenario.ladder(),
+            Kind::Trace(_) => None,
+        }
+    }
+
     /// A fresh run; a replay goes with it where it is a trace's.
     pub fn spec(&self, kernel: Generation, seed: u64) -> anyhow::Result<(Spec, Option<Replay>)> {
         match &self.kind {
@@ -137,12 +145,6 @@ impl Input {
             Kind::Trace(trace) => trace.span().map(|span| span.as_secs_f64().ceil() as u64),
         }
     }
-}
-
-/// The largest static value worth a run: a window that takes half of the smallest cache leaves no room for a second one.
-pub fn largest_window(spec: &Spec) -> Kib {
-    let bytes = spec.cgroups.iter().map(|group| group.bytes).min().unwrap_or(u64::MAX);
-    Kib(u32::try_from(bytes / 2 / 1024).unwrap_or(u32::MAX))
 }
 
 fn scenario(path: &Path, text: &str, args: &MachineArgs) -> anyhow::Result<Scenario> {

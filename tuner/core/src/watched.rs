@@ -178,15 +178,17 @@ impl Watched {
         let at = around.now;
         if by_kernel && self.rewritten < REWRITE_MOST {
             out.records.push(self.record(at, What::KernelRaised { expected, found, limits: tick.limits }));
+            // A trial's candidate is proven by nothing yet: what comes back is the value before it.
+            let proven = if let Mode::Trial(trial) = &self.mode { trial.from } else { expected };
             self.end_trial_void("the kernel recomputed the value", at, around.settings, out);
             self.expected = found;
             self.slots.clear();
-            if expected == self.device.original {
+            if proven == self.device.original {
                 self.device.original = found;
                 self.home = found;
             } else {
                 self.rewritten += 1;
-                self.set(expected, SetReason::Reapply, out);
+                self.set(proven, SetReason::Reapply, out);
             }
         } else {
             self.end_trial_void("somebody else wrote the knob", at, around.settings, out);

@@ -84,6 +84,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
     range("duration_s", scenario.duration_s, 0.001, LONGEST_S, "60 to 180 s are enough to settle")?;
     range("sensor_noise", scenario.sensor_noise, 0.0, 1.0, "0.1 is already much: the sensor's figures are off by 10 %")?;
     super::settings::merged(&scenario.settings)?;
+    ladder(&scenario.ladder_kib)?;
     bands(scenario)?;
     devices(scenario)?;
     memory(scenario)?;
@@ -102,6 +103,17 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
         range(format!("{key}.copies"), opened, 0.0, (1u64 << 20) as f64, "the files opened by all tasks so far are too many")?;
     }
     happenings(scenario)
+}
+
+fn ladder(values: &[u32]) -> Result<(), ScenarioError> {
+    for (i, value) in values.iter().enumerate() {
+        let key = format!("ladder_kib[{i}]");
+        range(&key, f64::from(*value), 4.0, READ_AHEAD_KB, "below 4 KiB every read becomes a request of one page")?;
+        if i > 0 && *value <= values[i - 1] {
+            return Err(ScenarioError::impossible(key, value, "must be above the one before it", "sort the values"));
+        }
+    }
+    Ok(())
 }
 
 fn unique<'a>(list: &str, names: impl Iterator<Item = &'a str>) -> Result<(), ScenarioError> {

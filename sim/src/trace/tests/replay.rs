@@ -24,6 +24,7 @@ impl Disk for NoDisk {
     fn stats(&self) -> DiskStats {
         DiskStats::default()
     }
+    fn degrade(&mut self, _: f64, _: f64) {}
 }
 
 /// Accesses out of memory.
