@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Streams every readahead and page cache event of one file system, in the order in which they
-//! happen: what `keepahead sim validate` compares the simulator with. Linux 6.18 and later, whose
-//! tracepoints carry all of it. Not for production: the sensor counts instead.
+//! happen: what `keepahead sim validate` compares the simulator with. The tracepoints of Linux 6.18
+//! carry all of it, those of 6.12 faults and folios, older ones folios alone; what a kernel has not
+//! is not loaded. Not for production: the sensor counts instead.
 
 #include "events.h"
+#include "folio.bpf.h"
 
 char LICENSE[] SEC("license")
 = "GPL";
@@ -84,13 +86,12 @@ static __always_inline void on_range(struct inode *inode, u32 kind, u64 index, u
 
 static __always_inline void on_folio(struct folio *folio, u32 kind)
 {
-	struct ka_event *e =
-		record(BPF_CORE_READ(folio, mapping, host), kind, BPF_CORE_READ(folio, index));
+	struct address_space *mapping = (struct address_space *)folio_mapping(folio);
+	struct ka_event *e = record(BPF_CORE_READ(mapping, host), kind, folio_index(folio));
 
 	if (!e)
 		return;
-	if (BPF_CORE_READ(folio, flags.f) & (1UL << PG_head))
-		e->order = BPF_CORE_READ(folio, _flags_1) & 0xff;
+	e->order = folio_order(folio);
 	bpf_ringbuf_submit(e, 0);
 }
 

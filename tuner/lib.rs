@@ -12,6 +12,8 @@ pub mod cli;
 #[cfg(target_os = "linux")]
 pub mod config;
 #[cfg(target_os = "linux")]
+pub mod control;
+#[cfg(target_os = "linux")]
 pub mod journal;
 #[cfg(all(target_os = "linux", feature = "ebpf"))]
 pub mod record;

@@ -29,6 +29,10 @@ enum Blow {
     FailWrites(bool),
     Switch(u8),
     TakeBack,
+    Pin(u8),
+    Unpin,
+    Pause,
+    Resume,
     Vanish,
 }
 
@@ -75,6 +79,10 @@ fn strike(world: &mut World, blow: Blow) {
         Blow::FailWrites(fail) => fake.fail_writes = fail,
         Blow::Switch(n) => fake.load = load(n),
         Blow::TakeBack => world.feed(Input::TakeBack { now, bdi }),
+        Blow::Pin(size) => world.feed(Input::Pin { now, bdi, value: Kib(4 << size) }),
+        Blow::Unpin => world.feed(Input::Unpin { now, bdi }),
+        Blow::Pause => world.feed(Input::Pause { now }),
+        Blow::Resume => world.feed(Input::Resume { now }),
         Blow::Vanish => {
             world.devices.remove(&bdi);
             world.feed(Input::Gone { now, bdi });
@@ -90,6 +98,10 @@ fn blow() -> impl Strategy<Value = Blow> {
         1 => any::<bool>().prop_map(Blow::FailWrites),
         2 => any::<u8>().prop_map(Blow::Switch),
         1 => Just(Blow::TakeBack),
+        1 => (0u8..10).prop_map(Blow::Pin),
+        1 => Just(Blow::Unpin),
+        1 => Just(Blow::Pause),
+        2 => Just(Blow::Resume),
         1 => Just(Blow::Vanish),
     ]
 }

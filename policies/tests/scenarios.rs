@@ -89,6 +89,40 @@ fn a_person_wins_until_taken_back() {
 }
 
 #[test]
+fn a_pinned_device_is_left_alone_and_goes_back_to_what_it_had() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(4.5);
+    assert!(world.state.on_trial());
+    let (now, bdi) = (world.now, BdiName("7:0".into()));
+    world.feed(Input::Pin { now, bdi: bdi.clone(), value: Kib(32) });
+    assert_eq!(knob(&world), 32);
+    let before = world.records.len();
+    world.run(60.0);
+    assert_eq!(knob(&world), 32);
+    assert!(!world.records[before..].iter().any(|r| matches!(r.what, What::TrialStarted { .. })));
+    let now = world.now;
+    world.feed(Input::Unpin { now, bdi });
+    assert_eq!(knob(&world), 128);
+    world.run(60.0);
+    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_pause_ends_the_trial_and_holds_until_resume() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(4.5);
+    assert!(world.state.on_trial());
+    world.feed(Input::Pause { now: world.now });
+    assert_eq!(knob(&world), 128);
+    world.run(60.0);
+    assert_eq!(knob(&world), 128);
+    assert!(!world.state.on_trial());
+    world.feed(Input::Resume { now: world.now });
+    world.run(60.0);
+    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
 fn a_limit_update_of_the_kernel_is_not_taken_for_a_person() {
     let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 128, 5);
     world.run(30.0);

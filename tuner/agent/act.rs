@@ -88,7 +88,7 @@ impl Hands {
         let done = match why {
             _ if to == device.original => self.actuator.restore(&device.bdi, from, to),
             SetReason::Revert => self.actuator.restore(&device.bdi, from, to),
-            SetReason::Trial | SetReason::Reapply => self.actuator.set(&device.bdi, from, to),
+            SetReason::Trial | SetReason::Reapply | SetReason::Pinned => self.actuator.set(&device.bdi, from, to),
         };
         let (noted, input) = match done {
             Ok(applied) => {

@@ -7,6 +7,7 @@
 mod act;
 mod leave;
 mod observe;
+mod orders;
 pub mod report;
 mod signals;
 
@@ -14,6 +15,7 @@ use crate::actuator::{Hotplug, Plugged, Roots, knob::Knob, watch::Watch};
 use crate::cli::output;
 use crate::cli::{Exit, Format, Refused};
 use crate::config::Config;
+use crate::control::AgentEnd;
 use crate::journal::{AgentLock, Journal};
 use crate::sensor::{self, FileUse, Overflow, Sense};
 use act::Hands;
@@ -67,6 +69,8 @@ struct Agent {
     overflow: Overflow,
     /// When every device was last read, and not only those on trial.
     last_full: Nanos,
+    /// Where the state is pinned up for the control socket, and orders come from.
+    board: Option<AgentEnd>,
 }
 
 /// Runs until the duration is over, a signal comes, or something breaks; originals are back when it returns.
@@ -76,7 +80,10 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
     let signals = Signals::block().context("signals could not be caught")?;
     let mut agent = Agent::open(plan)?;
     leave::on_panic(&agent.plan);
+    let control = agent.open_control();
     let ended = agent.tune(&signals);
+    // First nobody asks any more, then the originals come back.
+    drop(control);
     let left = agent.leave();
     ended.and(left)
 }
@@ -129,6 +136,7 @@ impl Agent {
             hands,
             overflow: Overflow::default(),
             last_full: Nanos(0),
+            board: None,
         })
     }
 
@@ -143,12 +151,14 @@ impl Agent {
         let mut next = now();
         loop {
             let deadline = end.map_or(next, |end| end.min(next));
-            match signals.wait_until(deadline, self.watch.as_ref())? {
+            let orders = self.board.as_ref().map(AgentEnd::wake_fd);
+            match signals.wait_until(deadline, self.watch.as_ref(), orders)? {
                 Wake::Leave(name) => {
                     tracing::info!("leaving: {name}");
                     return Ok(Exit::Ok);
                 }
-                Wake::TakeBack => self.take_back()?,
+                Wake::TakeBack => _ = self.take_back(None)?,
+                Wake::Order => self.carry_out_orders()?,
                 Wake::Knob if self.note_writers() => next = now(),
                 Wake::Knob | Wake::Time => {}
             }
@@ -251,17 +261,19 @@ impl Agent {
             }
             self.feed(Input::Appeared { now: at, device, hands_off })?;
         }
+        self.publish();
         Ok(())
     }
 
-    /// Each device that was left to somebody else is tuned again.
-    fn take_back(&mut self) -> anyhow::Result<()> {
+    /// Each device that was left to somebody else (or `only` this one) is tuned again. How many.
+    fn take_back(&mut self, only: Option<&BdiName>) -> anyhow::Result<usize> {
         let at = now();
-        let taken: Vec<_> = self.state.devices().filter(|d| d.hands_off()).map(|d| d.device.bdi.clone()).collect();
-        for bdi in taken {
-            self.feed(Input::TakeBack { now: at, bdi })?;
+        let left = self.state.devices().filter(|d| d.hands_off()).map(|d| &d.device.bdi);
+        let taken: Vec<_> = left.filter(|bdi| only.is_none_or(|only| only == *bdi)).cloned().collect();
+        for bdi in &taken {
+            self.feed(Input::TakeBack { now: at, bdi: bdi.clone() })?;
         }
-        Ok(())
+        Ok(taken.len())
     }
 
     fn tick(&mut self, at: Nanos) -> anyhow::Result<()> {
@@ -274,7 +286,11 @@ impl Agent {
         }
         self.note_writers();
         let tick = self.observe(at, full)?;
-        self.feed(Input::Tick(tick))
+        self.feed(Input::Tick(tick))?;
+        if full {
+            self.publish();
+        }
+        Ok(())
     }
 
     /// Open files: what is left over from the last change, and who has advised himself meanwhile.
@@ -313,6 +329,9 @@ impl Agent {
 
     fn say(&mut self, record: &Record) -> anyhow::Result<()> {
         let files = self.heaviest(record);
+        if let Some(board) = &mut self.board {
+            board.note(report::json(record, SystemTime::now()));
+        }
         match self.plan.format {
             Format::Json => {
                 let mut line = report::json(record, SystemTime::now());

@@ -86,6 +86,8 @@ fn what(what: &What) -> String {
             limits.max_sectors_kb, limits.optimal_io_bytes, limits.rotational as u8
         ),
         What::TakenBack { value } => format!("taken back at {value}"),
+        What::Pinned { from, value } => format!("pinned: {from} -> {value}, until it is unpinned"),
+        What::Unpinned { from, back_to } => format!("unpinned: {from} -> {back_to}; tuned again"),
     }
 }
 
@@ -151,7 +153,8 @@ pub fn file_json(f: &FileUse) -> serde_json::Value {
         "spec_added": f.spec_added, "spec_used": f.spec_used, "spec_evicted": f.spec_evicted })
 }
 
-fn hold(hold: &Hold) -> String {
+/// Why nothing is done, in words.
+pub fn hold(hold: &Hold) -> String {
     match hold {
         Hold::NoDemand => "too little is read to learn anything".into(),
         Hold::Gathering => "gathering the first windows".into(),
@@ -166,7 +169,9 @@ fn hold(hold: &Hold) -> String {
         Hold::Bounds { wanted, floor, ceiling } => {
             format!("{wanted} is outside {floor} to {ceiling} (or no change after clamping)")
         }
-        Hold::HandsOff => "hands off: somebody else wrote the knob; pkill -USR1 -x keepahead takes it back".into(),
+        Hold::HandsOff => "hands off: somebody else wrote the knob; `keepahead take-back` tunes it again".into(),
+        Hold::Pinned { value } => format!("pinned at {value} by hand; `keepahead unpin` ends it"),
+        Hold::Paused => "paused by hand; `keepahead resume` goes on".into(),
         Hold::LeftOver => "running streams still have the windows of a larger value".into(),
     }
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal as Unix};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// What ended the sleep.
@@ -15,6 +15,8 @@ pub enum Wake {
     Time,
     /// A knob was written, by whomever.
     Knob,
+    /// An order waits on the control socket.
+    Order,
     /// SIGTERM, SIGINT, SIGHUP or SIGQUIT.
     Leave(&'static str),
     /// SIGUSR1: take back the devices that somebody else wrote to.
@@ -35,8 +37,8 @@ impl Signals {
         Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
 
-    /// Sleeps until `deadline`, a signal, or somebody else's write to a knob, whichever comes first.
-    pub fn wait_until(&self, deadline: Nanos, watch: Option<&Watch>) -> nix::Result<Wake> {
+    /// Sleeps until `deadline`, a signal, an order, or somebody else's write to a knob, whichever comes first.
+    pub fn wait_until(&self, deadline: Nanos, watch: Option<&Watch>, orders: Option<BorrowedFd<'_>>) -> nix::Result<Wake> {
         if let Some(signal) = self.next()? {
             return Ok(signal);
         }
@@ -44,15 +46,23 @@ impl Signals {
         // Rounded up: a poll that ends a little early would spin.
         let timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
         let mut fds = vec![PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        if let Some(watch) = watch {
-            fds.push(PollFd::new(watch.as_fd(), PollFlags::POLLIN));
+        for fd in [watch.map(AsFd::as_fd), orders].into_iter().flatten() {
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e),
         }
-        let written = fds.get(1).and_then(PollFd::any).unwrap_or(false);
-        Ok(self.next()?.unwrap_or(if written { Wake::Knob } else { Wake::Time }))
+        let woke = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        let order = orders.is_some() && woke(fds.len() - 1);
+        let written = watch.is_some() && woke(1);
+        // A knob's writer is looked for at the next tick as well; an order is looked for only when it is told of.
+        let other = match (order, written) {
+            (true, _) => Wake::Order,
+            (false, true) => Wake::Knob,
+            (false, false) => Wake::Time,
+        };
+        Ok(self.next()?.unwrap_or(other))
     }
 
     fn next(&self) -> nix::Result<Option<Wake>> {

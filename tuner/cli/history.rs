@@ -175,6 +175,8 @@ fn event(e: &Event, out: &mut dyn Write) -> io::Result<()> {
             format!("the kernel made {found} of {expected} when the queue's limits changed")
         }
         What::TakenBack { value } => format!("taken back by hand at {value}"),
+        What::Pinned { from, value } => format!("pinned by hand: {from} -> {value}"),
+        What::Unpinned { from, back_to } => format!("unpinned by hand: {from} -> {back_to}"),
         What::Failed { wanted, error } => format!("{wanted} could not be written: {error}"),
         other => format!("{other:?}"),
     };

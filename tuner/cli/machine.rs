@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verbs that look at or change this machine: takes a parsed verb, calls it with what it needs. On Linux only.
 
-use super::{Exit, Format, HistoryArgs, RestoreArgs, Verb, check_config, devices, doctor, history, replay, restore};
+use super::{Exit, Format, HistoryArgs, RestoreArgs, Verb, check_config, control, devices, doctor, history, replay, restore};
 use crate::actuator::Roots;
 use crate::agent;
 use crate::config::{Config, ConfigError};
 use keepahead_core::event::{Input, Record};
 use keepahead_core::step::{State, step};
 use keepahead_policies::rules::Rules;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The configuration that applies, and where state lives: `--state-dir` wins over it.
@@ -19,6 +20,13 @@ pub fn config_and_state_dir(config: Option<&Path>, state_dir: Option<PathBuf>) -
 
 pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
     match verb {
+        Verb::Status(at) => control::status(&at, format),
+        Verb::Pause(at) => control::order(&at, "Pause", json!({}), "paused", format),
+        Verb::Resume(at) => control::order(&at, "Resume", json!({}), "resumed", format),
+        Verb::TakeBack(args) => control::take_back(&args, format),
+        Verb::Pin(args) => control::pin(&args, format),
+        Verb::Unpin(args) => control::unpin(&args, format),
+        Verb::Prefetch(args) => control::prefetch(&args, format),
         Verb::Doctor => doctor::run(format),
         Verb::CheckConfig(args) => check_config::run(args.file, format),
         Verb::History(args) => tell_history(args, format),

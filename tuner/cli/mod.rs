@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 mod check_config;
 #[cfg(target_os = "linux")]
+mod control;
+#[cfg(target_os = "linux")]
 pub mod devices;
 #[cfg(target_os = "linux")]
 mod doctor;
@@ -23,6 +25,8 @@ pub mod restore;
 #[cfg(target_os = "linux")]
 mod run;
 pub mod sim;
+#[cfg(target_os = "linux")]
+mod socket;
 #[cfg(target_os = "linux")]
 mod story;
 
@@ -58,6 +62,20 @@ pub enum Verb {
     Devices,
     /// Show what this machine and kernel offer, what is missing, and what to do about it.
     Doctor,
+    /// Ask the running agent over its socket what it does.
+    Status(SocketArgs),
+    /// End running trials and start none until `resume`.
+    Pause(SocketArgs),
+    /// Start trials again after `pause`.
+    Resume(SocketArgs),
+    /// Tune a device again that was left to somebody else.
+    TakeBack(TakeBackArgs),
+    /// Fix a device's read_ahead_kb until `unpin`; the original comes back when the agent leaves.
+    Pin(PinArgs),
+    /// End a pin: the value from before comes back, and the device is tuned again.
+    Unpin(UnpinArgs),
+    /// Have the agent read files into the page cache.
+    Prefetch(PrefetchArgs),
     /// Tell each trial's story from the journal.
     History(HistoryArgs),
     /// Put the original values back by hand, where the present ones are still keepahead's.
@@ -139,7 +157,7 @@ pub struct RecordArgs {
     #[arg(long, value_parser = duration::parse)]
     pub duration: Option<Duration>,
     /// Record one file in N, picked by a hash: bounds the cost.
-    #[arg(long, value_name = "1/N", value_parser = record::one_in, default_value = "1/1")]
+    #[arg(long, value_name = "1/N", value_parser = one_in, default_value = "1/1")]
     pub sample_files: u32,
     /// Write paths as they are. Without it, a hash of each path under a random key that is not kept.
     #[arg(long)]
@@ -156,6 +174,52 @@ pub struct RecordArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct SocketArgs {
+    /// The agent's control socket; without it control.socket of the configuration.
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TakeBackArgs {
+    /// Only this device (label, bdi name or identity); without it all that were left.
+    #[arg(value_name = "DEVICE")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PinArgs {
+    /// Label, bdi name or identity, as `keepahead devices` shows them.
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+    /// read_ahead_kb: a power of two within [bounds] of the configuration.
+    #[arg(value_name = "KIB")]
+    pub value_kib: u32,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct UnpinArgs {
+    /// Label, bdi name or identity.
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PrefetchArgs {
+    /// Files, in the order in which they are read.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct CheckConfigArgs {
     /// The file; without it /etc/keepahead/keepahead.toml.
     #[arg(value_name = "FILE")]
@@ -163,6 +227,12 @@ pub struct CheckConfigArgs {
 }
 
 /// Parses the command line, runs the verb, says what went wrong on standard error.
+/// `1/N`, as `--sample-files` takes it.
+fn one_in(text: &str) -> Result<u32, String> {
+    let n = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| (1..=1 << 20).contains(n));
+    n.ok_or_else(|| format!("{text:?} is no share of files: write 1/N with N from 1 (all) to 1048576, such as 1/16"))
+}
+
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli) {

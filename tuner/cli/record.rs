@@ -4,12 +4,6 @@
 use super::output::Format;
 use super::{Exit, RecordArgs, Refused};
 
-/// `1/N`, as `--sample-files` takes it.
-pub fn one_in(text: &str) -> Result<u32, String> {
-    let n = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| (1..=1 << 20).contains(n));
-    n.ok_or_else(|| format!("{text:?} is no share of files: write 1/N with N from 1 (all) to 1048576, such as 1/16"))
-}
-
 #[cfg(not(feature = "ebpf"))]
 pub fn run(_args: RecordArgs, _format: Format) -> anyhow::Result<Exit> {
     Err(Refused::new(Exit::Missing, crate::sensor::SensorError::NotBuilt.to_string()).into())
@@ -126,7 +120,7 @@ mod probes {
 
 #[cfg(test)]
 mod tests {
-    use super::one_in;
+    use crate::cli::one_in;
 
     #[test]
     fn a_share_is_one_in_so_many() {

@@ -3,7 +3,7 @@
 //! file, and the whole documented file ([`documented`]).
 
 use super::table::{KEYS, TABLES};
-use super::{Config, OnExit};
+use super::{Config, OnExit, SocketMode};
 use crate::actuator::rules::Rule;
 use keepahead_core::units::Nanos;
 use std::path::PathBuf;
@@ -42,6 +42,7 @@ pub enum Slot<'a> {
     Percent(&'a mut f64),
     Bool(&'a mut bool),
     OnExit(&'a mut OnExit),
+    Mode(&'a mut SocketMode),
     Path(&'a mut PathBuf),
     Text(&'a mut String),
     Globs(&'a mut Vec<String>),
@@ -91,6 +92,7 @@ impl Slot<'_> {
             Slot::Percent(v) => format!("{:?}", (**v * 100.0 * 1e9).round() / 1e9),
             Slot::Bool(v) => v.to_string(),
             Slot::OnExit(v) => quote(on_exit_word(**v)),
+            Slot::Mode(v) => quote(&format!("{:04o}", v.bits())),
             Slot::Path(v) => quote(&v.to_string_lossy()),
             Slot::Text(v) => quote(v),
             Slot::Globs(v) => format!("[{}]", v.iter().map(|g| quote(g)).collect::<Vec<_>>().join(", ")),
@@ -99,6 +101,7 @@ impl Slot<'_> {
     }
 }
 
+pub(super) const SOCKET_MODES: &[&str] = &["0600", "0660", "0666"];
 pub(super) const ON_EXIT: &[&str] = &["restore", "keep"];
 
 fn on_exit_word(v: OnExit) -> &'static str {

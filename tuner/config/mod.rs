@@ -31,6 +31,7 @@ pub struct Config {
     pub agent: Agent,
     pub open_files: OpenFiles,
     pub journal: Journal,
+    pub control: Control,
 }
 
 /// Which devices to tune. A pattern is a glob (`*`, `?`) on the bdi name, the label or the identity.
@@ -124,6 +125,57 @@ pub struct Journal {
 impl Default for Journal {
     fn default() -> Self {
         Journal { inputs_mib: 256, records_days: 90 }
+    }
+}
+
+/// The control socket, and who may call what on it. An entry of a list: a user's name or number, `%` and a group's, or `*`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    pub enabled: bool,
+    pub socket: PathBuf,
+    pub mode: SocketMode,
+    pub group: String,
+    pub monitor: Vec<String>,
+    pub advise: Vec<String>,
+    pub tune: Vec<String>,
+    pub admin: Vec<String>,
+    /// Prefetched and not yet read data of all workloads together, MiB.
+    pub budget_mib: u32,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        let root = || vec!["root".to_owned()];
+        Control {
+            enabled: true,
+            socket: PathBuf::from("/run/keepahead/control.sock"),
+            mode: SocketMode::Group,
+            group: "root".into(),
+            monitor: vec!["*".into()],
+            advise: vec!["*".into()],
+            tune: root(),
+            admin: root(),
+            budget_mib: 512,
+        }
+    }
+}
+
+/// Who may connect at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketMode {
+    Owner,
+    Group,
+    Everyone,
+}
+
+impl SocketMode {
+    /// Connecting takes the right to write.
+    pub fn bits(self) -> u32 {
+        match self {
+            SocketMode::Owner => 0o600,
+            SocketMode::Group => 0o660,
+            SocketMode::Everyone => 0o666,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::keys::{Key, Limit, Slot};
 use super::table::{KEYS, ORDERED, TABLES};
-use super::{Config, OnExit, Problem};
+use super::{Config, OnExit, Problem, SocketMode};
 use crate::actuator::rules::Rule;
 use keepahead_core::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,6 +149,11 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
                 Some("keep") => OnExit::Keep,
                 _ => return Err(wrong()),
             }
+        }
+        Slot::Mode(v) => {
+            let modes = [SocketMode::Owner, SocketMode::Group, SocketMode::Everyone];
+            let written = value.as_str().ok_or_else(wrong)?;
+            *v = modes.into_iter().find(|m| format!("{:04o}", m.bits()) == written).ok_or_else(wrong)?;
         }
         Slot::Path(v) => *v = text(value).ok_or_else(wrong)?.into(),
         Slot::Text(v) => *v = text(value).ok_or_else(wrong)?,

@@ -3,7 +3,7 @@
 //! what it means. Data only: the parser takes its limits from here, and `config/keepahead.toml` is written from it.
 
 use super::READ_AHEAD_LIMITS;
-use super::keys::{Key, Limit, ON_EXIT, Slot};
+use super::keys::{Key, Limit, ON_EXIT, SOCKET_MODES, Slot};
 
 /// Keys of which the first must not be above the second.
 pub const ORDERED: &[(&str, &str)] = &[
@@ -89,6 +89,17 @@ pub const KEYS: &[Key] = keys! {
         "inputs_mib", whole(1, 1_048_576), "MiB", U32(journal.inputs_mib), "Recorded inputs kept for replay; the oldest go first.";
         "records_days", whole(1, 36_500), "days", U32(journal.records_days), "Records kept for history.";
     }
+    "control" {
+        "enabled", Limit::Bool, "", Bool(control.enabled), "Open the socket. A dry run never does.";
+        "socket", Limit::Text, "", Path(control.socket), "Where it is. A socket that systemd hands over wins over it.";
+        "mode", Limit::Choice(SOCKET_MODES), "", Mode(control.mode), "Who may connect: root, the group too, or every user.";
+        "group", Limit::Text, "", Text(control.group), "Group of the socket, by name or number.";
+        "monitor", Limit::Globs, "", Globs(control.monitor), "Who may look: Status, Devices, History, Trials.";
+        "advise", Limit::Globs, "", Globs(control.advise), "Who may have files prefetched and dropped for him, by descriptors that he hands over.";
+        "tune", Limit::Globs, "", Globs(control.tune), "Who may pause, resume, take back, pin and unpin.";
+        "admin", Limit::Globs, "", Globs(control.admin), "Who may have all originals put back.";
+        "budget_mib", whole(1, 1_048_576), "MiB", U32(control.budget_mib), "What is prefetched and not yet read, of all workloads together.";
+    }
 };
 
 /// What each table is about.
@@ -103,4 +114,8 @@ pub const TABLES: &[(&str, &str)] = &[
     ("agent", "How the agent runs."),
     ("open_files", "Files that were open before a change keep their old window until they are refreshed (POSIX_FADV_NORMAL)."),
     ("journal", "What is kept, for `keepahead history` and `keepahead replay`."),
+    (
+        "control",
+        "The control socket (docs/control.md). Of those who may connect, each list names users (\"alice\", \"1000\"), groups (\"%staff\") or all (\"*\"); root may always.",
+    ),
 ];

@@ -182,6 +182,7 @@ fn why_name(why: SetReason) -> &'static str {
         SetReason::Trial => "trial",
         SetReason::Revert => "revert",
         SetReason::Reapply => "reapply",
+        SetReason::Pinned => "pinned",
     }
 }
 

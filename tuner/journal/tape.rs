@@ -270,6 +270,10 @@ fn time_of(input: &Input) -> Nanos {
         | Input::Applied { now, .. }
         | Input::Failed { now, .. }
         | Input::TakeBack { now, .. }
+        | Input::Pause { now }
+        | Input::Resume { now }
+        | Input::Pin { now, .. }
+        | Input::Unpin { now, .. }
         | Input::Stop { now } => *now,
     }
 }

@@ -107,7 +107,25 @@ impl Stored {
         let mut stat = [0u64; 5];
         // SAFETY: `struct cachestat_range` is two u64, `struct cachestat` five; both outlive the call.
         let status = unsafe { libc::syscall(SYS_CACHESTAT, self.file.as_raw_fd(), everything.as_ptr(), stat.as_mut_ptr(), 0) };
-        if status == 0 { Ok(stat[0]) } else { Err(Error::last_os_error()) }
+        if status == 0 {
+            return Ok(stat[0]);
+        }
+        match Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENOSYS) => self.resident(),
+            e => Err(e),
+        }
+    }
+
+    /// The same without those still being read: mincore(2).
+    fn resident(&self) -> std::io::Result<u64> {
+        let Some(watch) = self.watch else { return Ok(0) };
+        let mut resident = vec![0u8; self.bytes.div_ceil(PAGE) as usize];
+        // SAFETY: the mapping holds the whole file, and there is a byte for each page.
+        let status = unsafe { libc::mincore(watch.as_ptr(), self.bytes as usize, resident.as_mut_ptr().cast()) };
+        if status != 0 {
+            return Err(Error::last_os_error());
+        }
+        Ok(resident.iter().filter(|page| **page & 1 == 1).count() as u64)
     }
 
     /// Waits until these pages, all of them in the cache, have been read. Pages past the end of the file are not asked for.

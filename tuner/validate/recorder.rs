@@ -3,7 +3,8 @@
 
 use super::ValidateError;
 use keepahead_sim::event::{Event, RaState};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::btf::{Btf, types};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -30,6 +31,8 @@ pub(super) struct Recorder {
     ring: RingBuffer<'static>,
     seen: Rc<RefCell<Vec<Seen>>>,
     lost: MapHandle,
+    /// Kinds that this kernel tells of.
+    offered: [bool; 8],
     /// Detach when dropped.
     _links: Vec<Link>,
 }
@@ -46,6 +49,25 @@ impl Recorder {
         Ok(std::mem::take(&mut *self.seen.borrow_mut()))
     }
 
+    /// Whether this kernel tells of such an event.
+    pub fn tells(&self, event: &Event) -> bool {
+        self.offered[match event {
+            Event::SyncRa { .. } => 0,
+            Event::AsyncRa { .. } => 1,
+            Event::RaOrder { .. } => 2,
+            Event::RaUnbounded { .. } => 3,
+            Event::Add { .. } => 4,
+            Event::Delete { .. } => 5,
+            Event::Fault { .. } => 6,
+            Event::MapPages { .. } => 7,
+        }]
+    }
+
+    /// Tracepoints that this kernel has not.
+    pub fn missing(&self) -> Vec<&'static str> {
+        HOOKS.iter().zip(self.offered).filter(|(_, offered)| !offered).map(|((hook, _), _)| *hook).collect()
+    }
+
     /// Events that found the buffer full, since the start.
     pub fn lost(&self) -> Result<u64, ValidateError> {
         let bytes = self.lost.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
@@ -54,16 +76,40 @@ impl Recorder {
     }
 }
 
+/// Tracepoint and program of each kind of event, by its number.
+const HOOKS: [(&str, &str); 8] = [
+    ("page_cache_sync_ra", "sync_ra"),
+    ("page_cache_async_ra", "async_ra"),
+    ("page_cache_ra_order", "ra_order"),
+    ("page_cache_ra_unbounded", "ra_unbounded"),
+    ("mm_filemap_add_to_page_cache", "add"),
+    ("mm_filemap_delete_from_page_cache", "delete"),
+    ("mm_filemap_fault", "fault"),
+    ("mm_filemap_map_pages", "map_pages"),
+];
+
+/// Which of them this kernel has.
+fn offered() -> Result<[bool; 8], libbpf_rs::Error> {
+    let btf = Btf::from_vmlinux()?;
+    Ok(HOOKS.map(|(hook, _)| btf.type_by_name::<types::Typedef<'_>>(&format!("btf_trace_{hook}")).is_some()))
+}
+
 fn attach(device: u32) -> Result<Recorder, libbpf_rs::Error> {
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::EventsSkelBuilder::default().open(&mut storage)?;
     if let Some(settings) = open.maps.rodata_data.as_deref_mut() {
         settings.device = device;
     }
+    let offered = offered()?;
+    for mut program in open.open_object_mut().progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        program.set_autoload(HOOKS.iter().zip(offered).any(|((_, program), offered)| offered && *program == name));
+    }
     let skel = open.load()?;
-    let p = &skel.progs;
-    let programs = [&p.sync_ra, &p.async_ra, &p.ra_order, &p.ra_unbounded, &p.add, &p.delete, &p.fault, &p.map_pages];
-    let links = programs.into_iter().map(|program| program.attach()).collect::<Result<_, _>>()?;
+    let mut links = Vec::new();
+    for program in skel.object().progs_mut().filter(|program| program.autoload()) {
+        links.push(program.attach()?);
+    }
     let seen = Rc::new(RefCell::new(Vec::new()));
     let sink = seen.clone();
     let mut builder = RingBufferBuilder::new();
@@ -71,7 +117,7 @@ fn attach(device: u32) -> Result<Recorder, libbpf_rs::Error> {
         sink.borrow_mut().extend(parse(bytes));
         0
     })?;
-    Ok(Recorder { ring: builder.build()?, seen, lost: MapHandle::try_from(&skel.maps.lost)?, _links: links })
+    Ok(Recorder { ring: builder.build()?, seen, lost: MapHandle::try_from(&skel.maps.lost)?, offered, _links: links })
 }
 
 /// A record of `struct ka_event`; `None` for a kind that this build does not know.

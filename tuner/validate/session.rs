@@ -82,6 +82,16 @@ impl Session {
         })
     }
 
+    /// Whether this kernel has a tracepoint for such an event: others cannot be compared.
+    pub fn tells(&self, event: &Event) -> bool {
+        self.recorder.tells(event)
+    }
+
+    /// Tracepoints that this kernel has not.
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.recorder.missing()
+    }
+
     pub fn environment(&self) -> &Environment {
         &self.environment
     }

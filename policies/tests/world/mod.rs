@@ -206,6 +206,10 @@ impl World {
                 fake.hands_off = false;
                 fake.legal = vec![*value];
             }
+            What::Pinned { from, value } => {
+                fake.hands_off = false;
+                fake.legal.extend([*from, *value]);
+            }
             What::KernelRaised { found, .. } => fake.legal.push(*found),
             _ => {}
         }

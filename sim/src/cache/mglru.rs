@@ -5,47 +5,21 @@
 //!
 //! Simplified: aging asks about every folio at once where the kernel walks page tables in batches, guided by Bloom filters, and looks
 //! around a young entry on eviction; a promoted folio moves at once and not when the eviction meets it; no anonymous pages, so no
-//! balance between the types; kernels from 6.14 on count the first two reads differently, which is not told apart here.
+//! balance between the types; later kernels may count reads into tiers differently, which is not told apart.
 
+use super::tiers::{TIERS, Tier, evictable, tier};
 use super::{AGE_BITS, Evicted, FolioId, List, Memory, Rmap, SHADOW, SHADOW_WORKINGSET, Store, flag};
 use keepahead_core::units::Nanos;
 
 const MIN_GENERATIONS: u64 = 2;
 const GENERATIONS: usize = 4;
-const TIERS: usize = 4;
 /// Most reads that a folio counts beyond the first two (`LRU_REFS_WIDTH` is 2).
 const MAX_REFS: u8 = 3;
 const REFS_BITS: u32 = 2;
 /// Folios that one batch of eviction isolates, and looks at (`MIN_LRU_BATCH`, `MAX_LRU_BATCH`, 64 bits).
-const ISOLATE: u64 = 64;
+pub(super) const ISOLATE: u64 = 64;
 const LOOK: u64 = 64 * 64;
 const PRIORITY: u32 = 12;
-
-/// What the controller knows of a tier: in the oldest generation so far, and averaged over those before it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tier {
-    refaulted: u64,
-    evicted: u64,
-    /// Kept although its turn had come.
-    protected: u64,
-    average_refaulted: u64,
-    average_total: u64,
-}
-
-impl Tier {
-    fn refaults(&self) -> u64 {
-        self.average_refaulted + self.refaulted
-    }
-
-    fn total(&self) -> u64 {
-        self.average_total + self.evicted + self.protected
-    }
-
-    /// A new oldest generation: the past weighs half.
-    fn carry_over(&mut self) {
-        *self = Tier { average_refaulted: self.refaults() / 2, average_total: self.total() / 2, ..Tier::default() };
-    }
-}
 
 pub struct Generations {
     pub(super) lists: [List; GENERATIONS],
@@ -58,11 +32,6 @@ impl Default for Generations {
     fn default() -> Generations {
         Generations { lists: Default::default(), min_seq: 0, max_seq: MIN_GENERATIONS + 1, tiers: Default::default() }
     }
-}
-
-/// A tier holds folios with up to 0, 1, 3 and 4 reads beyond the first.
-fn tier(refs: u8) -> usize {
-    [0, 1, 2, 2, 3][usize::from(refs.min(4))]
 }
 
 impl Generations {
@@ -151,15 +120,6 @@ impl Generations {
         SHADOW | token | if refs > 0 { SHADOW_WORKINGSET } else { 0 }
     }
 
-    /// The highest tier that is not protected: those above it refaulted at least twice as often as the first (`get_tier_idx`).
-    fn evictable_tier(&self) -> usize {
-        let first = &self.tiers[0];
-        let spared = self.tiers[1..].iter().position(|t| {
-            t.refaults() >= ISOLATE && t.refaults() * (first.total() + ISOLATE) > (first.refaults() + 1) * t.total() * 2
-        });
-        spared.unwrap_or(TIERS - 1)
-    }
-
     /// Whether a new generation is due before more is evicted (`should_run_aging`).
     fn aging_is_due(&self) -> bool {
         let total = self.pages();
@@ -205,7 +165,7 @@ impl Generations {
         if self.count() == MIN_GENERATIONS {
             return 0;
         }
-        let evictable = self.evictable_tier();
+        let highest = evictable(&self.tiers);
         let (mut scanned, mut pages, mut looks) = (0, 0, LOOK);
         while looks > 0 && pages < ISOLATE {
             let Some(id) = self.lists[place(self.min_seq)].pop_back(&mut store.folios) else { break };
@@ -213,7 +173,7 @@ impl Generations {
             let folio = &store.folios[id as usize];
             let (size, refs) = (folio.pages(), reads(folio.refs, folio.flags));
             scanned += size;
-            if tier(refs) > evictable || refs > MAX_REFS {
+            if tier(refs) > highest || refs > MAX_REFS {
                 self.tiers[tier(refs)].protected += size;
                 forget_reads(store, id, flag::REFERENCED | flag::WORKINGSET);
                 self.put(store, id, self.min_seq + 1, true);

@@ -8,14 +8,18 @@
 mod lists;
 mod mglru;
 mod reclaim;
+mod shadows;
 #[cfg(test)]
 mod tests;
+mod tiers;
+mod two_lists;
 mod walk;
 
 pub use lists::List;
 pub use reclaim::{Evicted, Memory, Rmap};
 
 use keepahead_core::units::Nanos;
+use shadows::Owner;
 use std::collections::BTreeMap;
 
 /// Pages in a chunk: one bit each.
@@ -82,16 +86,6 @@ pub struct Head {
 const SHADOW: u32 = 1 << 31;
 const SHADOW_WORKINGSET: u32 = 1 << 30;
 const AGE_BITS: u32 = SHADOW_WORKINGSET - 1;
-
-/// Whose a chunk is, and since when it holds shadows only.
-#[derive(Clone, Copy, Debug, Default)]
-struct Owner {
-    file: u32,
-    stretch: u32,
-    /// Which emptying it was, counted over all: its key in [`Store::emptied`]; 0 while it holds pages.
-    emptied: u64,
-    group: u16,
-}
 
 #[derive(Default)]
 pub struct Store {
@@ -290,35 +284,6 @@ impl Store {
             }
         }
         (unused, pending)
-    }
-
-    /// The last page of a chunk left: it goes at once where it holds no shadow, else it waits its turn.
-    fn empty(&mut self, chunk: usize, group: u16) {
-        if self.slots[chunk].iter().all(|slot| *slot == 0) {
-            return self.free(chunk);
-        }
-        if self.emptied.len() <= usize::from(group) {
-            self.emptied.resize_with(usize::from(group) + 1, BTreeMap::new);
-        }
-        self.emptyings += 1;
-        (self.owners[chunk].emptied, self.owners[chunk].group) = (self.emptyings, group);
-        self.emptied[usize::from(group)].insert(self.emptyings, chunk as u32);
-    }
-
-    fn free(&mut self, chunk: usize) {
-        self.slots[chunk] = [0; CHUNK as usize];
-        let Owner { file, stretch, .. } = std::mem::take(&mut self.owners[chunk]);
-        self.files[file as usize][stretch as usize] = 0;
-        self.free_chunks.push(chunk as u32 + 1);
-    }
-
-    /// Frees the oldest chunks with nothing but shadows, until a cgroup has no more than `most` (`scan_shadow_nodes`; a chunk is as
-    /// large as a node of the kernel's tree).
-    fn forget(&mut self, group: usize, most: u64) {
-        while self.emptied.get(group).is_some_and(|emptied| emptied.len() as u64 > most) {
-            let Some((_, chunk)) = self.emptied[group].pop_first() else { break };
-            self.free(chunk as usize);
-        }
     }
 
     /// Marks every page of a folio as needing nothing done on a read, or takes that back.

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Page replacement by memory cgroup: an active and an inactive list, second chances, and refault distance, as `mm/vmscan.c`,
-//! `mm/swap.c` and `mm/workingset.c` do it for file pages on a machine without swap (rules read in 6.1 to 7.x; this part is the same).
+//! Memory by cgroup: what is charged, when something has to go, and what a read, a refault or advice does to a folio's place. What goes
+//! is up to the kind of page replacement (`two_lists`, `mglru`).
 
 use super::mglru::Generations;
-use super::{AGE_BITS, Folio, FolioId, List, SHADOW, SHADOW_WORKINGSET, Store, flag};
+use super::{AGE_BITS, Folio, FolioId, List, SHADOW_WORKINGSET, Store, flag};
 use crate::spec::Reclaim;
 use keepahead_core::units::Nanos;
 
 /// Pages that reclaim takes at least and looks at a time (`SWAP_CLUSTER_MAX`).
-const CLUSTER: u64 = 32;
-/// Reclaim starts by looking at 1/4096 of a list and doubles from there (`DEF_PRIORITY`).
-const PRIORITY: u32 = 12;
+pub(super) const CLUSTER: u64 = 32;
 
 /// A folio that reclaim took.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +35,10 @@ pub(super) struct Group {
     /// Pages that left or rose in the lists so far: the clock of refault distances (`nonresident_age`).
     pub(super) age: u64,
     /// Folios activated by a refault so far, as far as the last reclaim knew.
-    activations: u64,
-    activations_seen: u64,
+    pub(super) activations: u64,
+    pub(super) activations_seen: u64,
     /// What the statistics say of active pages, inactive pages and activations.
-    stats: (u64, u64, u64),
+    pub(super) stats: (u64, u64, u64),
     refaults: u64,
     /// In the place of the two lists.
     pub(super) generations: Generations,
@@ -108,13 +106,12 @@ impl Memory {
     }
 
     /// Takes over the true numbers, where it is time.
-    fn flush_stats(&mut self, now: Nanos) {
+    pub(super) fn flush_stats(&mut self, now: Nanos) {
         if now < self.stats_until {
             return;
         }
-        if self.stats_period.0 > 0 {
-            self.stats_until = Nanos((now.0 / self.stats_period.0 + 1) * self.stats_period.0);
-        }
+        let periods = now.0.checked_div(self.stats_period.0);
+        self.stats_until = periods.map_or(Nanos(0), |n| Nanos((n + 1) * self.stats_period.0));
         self.groups.iter_mut().for_each(|g| g.stats = (g.active.pages, g.inactive.pages, g.activations));
     }
 
@@ -238,122 +235,4 @@ impl Memory {
         store.forget(group, self.groups[group].charged >> 3);
         taken
     }
-
-    fn reclaim_lists(
-        &mut self,
-        store: &mut Store,
-        group: usize,
-        target: u64,
-        now: Nanos,
-        rmap: &mut impl Rmap,
-        out: &mut Vec<Evicted>,
-    ) -> u64 {
-        self.flush_stats(now);
-        let g = &self.groups[group];
-        let deactivate = g.stats.2 != g.activations_seen || inactive_is_low(g.stats);
-        let mut taken = self.passes(store, group, (target, deactivate), now, rmap, out);
-        if taken == 0 && !deactivate {
-            taken = self.passes(store, group, (target, true), now, rmap, out);
-        }
-        let g = &mut self.groups[group];
-        g.activations_seen = g.stats.2;
-        taken
-    }
-
-    fn passes(
-        &mut self,
-        store: &mut Store,
-        group: usize,
-        (target, deactivate): (u64, bool),
-        now: Nanos,
-        rmap: &mut impl Rmap,
-        out: &mut Vec<Evicted>,
-    ) -> u64 {
-        let mut taken = 0;
-        for priority in (0..=PRIORITY).rev() {
-            let g = &self.groups[group];
-            let mut scan = (g.inactive.pages >> priority, g.active.pages >> priority);
-            while scan.0 > 0 || scan.1 > 0 {
-                let batch = (scan.0.min(CLUSTER), scan.1.min(CLUSTER));
-                scan = (scan.0 - batch.0, scan.1 - batch.1);
-                taken += self.shrink_inactive(store, group, batch.0, now, rmap, out);
-                if deactivate {
-                    self.shrink_active(store, group, batch.1, rmap);
-                }
-                if taken >= target {
-                    return taken;
-                }
-            }
-        }
-        taken
-    }
-
-    fn shrink_active(&mut self, store: &mut Store, group: usize, pages: u64, rmap: &mut impl Rmap) {
-        let mut scanned = 0;
-        while scanned < pages {
-            let Some(id) = self.groups[group].active.pop_back(&mut store.folios) else { return };
-            let folio = &mut store.folios[id as usize];
-            scanned += folio.pages();
-            folio.flags = (folio.flags | flag::WORKINGSET) & !flag::ACTIVE;
-            // File pages go down whether used or not; the question clears their page table references.
-            rmap.referenced(folio);
-            self.groups[group].inactive.push_front(&mut store.folios, id);
-            store.settle(id, false);
-        }
-    }
-
-    fn shrink_inactive(
-        &mut self,
-        store: &mut Store,
-        group: usize,
-        pages: u64,
-        now: Nanos,
-        rmap: &mut impl Rmap,
-        out: &mut Vec<Evicted>,
-    ) -> u64 {
-        let (mut scanned, mut taken) = (0, 0);
-        while scanned < pages {
-            let Some(id) = self.groups[group].inactive.pop_back(&mut store.folios) else { break };
-            let folio = &mut store.folios[id as usize];
-            let size = folio.pages();
-            scanned += size;
-            if folio.ready > now || folio.has(flag::DIRTY) {
-                self.groups[group].inactive.push_front(&mut store.folios, id);
-                continue;
-            }
-            let entries = rmap.referenced(folio);
-            let referenced = folio.has(flag::REFERENCED);
-            folio.flags &= !flag::REFERENCED;
-            if entries > 0 {
-                folio.flags |= flag::REFERENCED;
-                if referenced || entries > 1 {
-                    folio.flags |= flag::ACTIVE;
-                    self.groups[group].age += size;
-                    self.groups[group].active.push_front(&mut store.folios, id);
-                } else {
-                    self.groups[group].inactive.push_front(&mut store.folios, id);
-                }
-                continue;
-            }
-            let shadow = self.groups[group].shadow(folio);
-            self.groups[group].age += size;
-            out.push(self.take_out(store, id, shadow));
-            taken += size;
-        }
-        taken
-    }
-}
-
-impl Group {
-    fn shadow(&self, folio: &Folio) -> u32 {
-        let workingset = if folio.has(flag::WORKINGSET) { SHADOW_WORKINGSET } else { 0 };
-        SHADOW | workingset | (self.age as u32 & AGE_BITS)
-    }
-}
-
-/// The inactive list should hold about 1/sqrt(10 GiB) of the memory, half of it below 1 GiB (`inactive_is_low`).
-fn inactive_is_low((active, inactive, _): (u64, u64, u64)) -> bool {
-    let gib = (inactive + active) >> 18;
-    let ratio = if gib > 0 { (10 * gib).isqrt() } else { 1 };
-    inactive * ratio < active
 }

@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
         let stretches = store.files[file as usize].len() as u64;
         let last = (0..stretches).rev().find(|s| store.has_entries(file, *s)).unwrap_or(0);
         let mut root = 0;
-        while last * SLOTS >> root >= SLOTS {
+        while (last * SLOTS) >> root >= SLOTS {
             root += 6;
         }
         let node = Node { shift: 0, id: slot / SLOTS };
@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
             self.offset += 1;
         }
         while self.offset == SLOTS {
-            if !self.to_parent() {
+            if !self.climb() {
                 return false;
             }
             self.offset += 1;
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
             self.offset = self.offset.saturating_sub(1);
         }
         while below {
-            if !self.to_parent() {
+            if !self.climb() {
                 return false;
             }
             below = self.offset == 0;
@@ -133,7 +133,7 @@ impl<'a> Walk<'a> {
         self.descend()
     }
 
-    fn to_parent(&mut self) -> bool {
+    fn climb(&mut self) -> bool {
         if self.node.shift >= self.root {
             return false;
         }

@@ -94,7 +94,7 @@ impl Kernel {
             ra_pages: ra.ra_pages,
         });
         if !self.rules.large_folios(self.disks[self.files[file as usize].disk].filesystem)
-            || (self.rules.no_order_one && size < 4)
+            || (self.rules.small_by_page && size < 4)
         {
             self.opens[caller.open].ra.order = 0;
             return self.fill_pages(caller, start, size, u64::from(ra.async_size));

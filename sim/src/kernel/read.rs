@@ -37,6 +37,7 @@ impl Kernel {
             now.0 += cpu::SYSCALL;
             let end = call.end.min(self.files[file as usize].bytes);
             if call.pos >= end {
+                self.beyond_end(call, probe, now);
                 return None;
             }
             let (index, last) = (call.pos / PAGE_BYTES, (end - 1) / PAGE_BYTES);
@@ -100,9 +101,26 @@ impl Kernel {
                 self.opens[call.open].ra.prev_pos = call.last_pos;
             }
         }
+        self.beyond_end(call, probe, now);
         probe.demand = Demand::None;
         self.opens[call.open].ra.prev_pos = call.last_pos;
         None
+    }
+
+    /// A read that asks for more than there is.
+    fn beyond_end(&mut self, call: &mut ReadCall, probe: &mut Probe, now: &mut Nanos) {
+        let file = self.opens[call.open].file;
+        let page = call.pos / PAGE_BYTES;
+        let none_there = call.pos < call.end && page >= self.files[file as usize].pages();
+        if !self.rules.reads_beyond_end || !none_there || self.store.find(file, page).is_some() {
+            return;
+        }
+        self.sync_ra(call, probe, now, page, call.end.div_ceil(PAGE_BYTES) - page);
+        self.add(&mut Caller { open: call.open, cgroup: call.cgroup, now: *now, probe: None }, file, page, 0, false);
+        // Zeros: there is nothing to wait for.
+        if let Some(id) = self.store.find(file, page) {
+            self.store.folios[id as usize].ready = *now;
+        }
     }
 
     /// Pages `index..=last` of one folio are copied to the program.

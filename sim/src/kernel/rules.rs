@@ -14,13 +14,19 @@ pub struct Rules {
     /// Readahead for marker hits and misses is one function that also takes a miss at the end of the window as sequential, and
     /// merges a window that would hit its own marker with the next one (before 6.10).
     pub one_function: bool,
+    /// A window is never smaller than the one before it, also where the limit has fallen since (5.18 and later).
+    pub never_shrinks: bool,
+    /// A read that reaches a page boundary at or beyond the end of the file still looks for that page: it is added and read (5.10).
+    pub reads_beyond_end: bool,
     /// The order of folios is kept in the file's state, windows end aligned to it, and a fallback reads only what is left of the
     /// window (6.16 and later).
     pub order_in_state: bool,
     /// No marker in a window that reaches the end of the file (7.x).
     pub no_marker_at_eof: bool,
-    /// Folios of two pages do not exist, and windows below four pages are read page by page (large folios before 6.10).
+    /// Folios of two pages do not exist (before 6.8).
     pub no_order_one: bool,
+    /// Windows below four pages are read page by page (before 6.16).
+    pub small_by_page: bool,
     /// `page_cache_next_miss` gives a page beyond the range where it found no hole (6.6 and later), else the last one within.
     pub next_miss_beyond: bool,
     /// `page_cache_prev_miss` gives the page before the range where it found no hole (7.x), else the first one within.
@@ -51,9 +57,12 @@ impl Rules {
         Rules {
             generation,
             one_function: rank < V6_12 as u8,
+            never_shrinks: rank >= V6_1 as u8,
+            reads_beyond_end: rank < V6_1 as u8,
             order_in_state: rank >= V6_18 as u8,
             no_marker_at_eof: rank >= V7_2 as u8,
             no_order_one: rank < V6_12 as u8,
+            small_by_page: rank < V6_18 as u8,
             next_miss_beyond: rank >= V6_6 as u8,
             prev_miss_beyond: rank >= V7_2 as u8,
             prev_pos_by_folio: matches!(generation, V6_1),

@@ -152,7 +152,8 @@ impl Around<'_> {
         let order = marker.unwrap_or(0);
         if index != 0 && (index == expected(ra, order) || index == ra.start + u64::from(ra.size)) {
             ra.start += u64::from(ra.size);
-            ra.size = next(u64::from(ra.size), max) as u32;
+            let least = if self.rules.never_shrinks { ra.size } else { 0 };
+            ra.size = least.max(next(u64::from(ra.size), max) as u32);
             ra.async_size = ra.size;
         } else if index != 0 && marker.is_some() {
             if !self.resume_at_hole(ra, index, request, max) {

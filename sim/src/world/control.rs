@@ -219,6 +219,7 @@ impl Agent<'_> {
                 SetReason::Trial => "trial",
                 SetReason::Revert => "revert",
                 SetReason::Reapply => "reapply",
+                SetReason::Pinned => "pin",
             };
             ledger.changed(now, disk, to, by);
             let files = OpenFiles { current: refreshed, refreshed, ..OpenFiles::default() };

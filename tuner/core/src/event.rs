@@ -13,19 +13,57 @@ use std::fmt;
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
     /// A device is there: at start, or plugged in. `hands_off`: somebody else's value from an earlier run still stands on it.
-    Appeared { now: Nanos, device: Device, hands_off: bool },
+    Appeared {
+        now: Nanos,
+        device: Device,
+        hands_off: bool,
+    },
     /// A device is gone; nothing can be restored on it.
-    Gone { now: Nanos, bdi: BdiName },
+    Gone {
+        now: Nanos,
+        bdi: BdiName,
+    },
     /// Time passed; what every device's sensor and knob say now.
     Tick(Tick),
     /// An [`Action::Set`] was carried out.
-    Applied { now: Nanos, applied: Applied },
+    Applied {
+        now: Nanos,
+        applied: Applied,
+    },
     /// An [`Action::Set`] could not be carried out.
-    Failed { now: Nanos, bdi: BdiName, wanted: Kib, error: String },
+    Failed {
+        now: Nanos,
+        bdi: BdiName,
+        wanted: Kib,
+        error: String,
+    },
     /// A person asks keepahead to tune a device again after hands-off.
-    TakeBack { now: Nanos, bdi: BdiName },
+    TakeBack {
+        now: Nanos,
+        bdi: BdiName,
+    },
+    /// A person pauses the loop: running trials end with the old value, none begins until [`Input::Resume`].
+    Pause {
+        now: Nanos,
+    },
+    Resume {
+        now: Nanos,
+    },
+    /// A person fixes a device's value: written like any other, and left alone until [`Input::Unpin`].
+    Pin {
+        now: Nanos,
+        bdi: BdiName,
+        value: Kib,
+    },
+    /// The value from before the pin comes back, and the device is tuned again.
+    Unpin {
+        now: Nanos,
+        bdi: BdiName,
+    },
     /// The agent is about to leave: end what runs, start nothing. The agent restores the originals itself.
-    Stop { now: Nanos },
+    Stop {
+        now: Nanos,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +149,8 @@ pub enum SetReason {
     Trial,
     /// The old value comes back after a trial.
     Revert,
+    /// A person fixed the value.
+    Pinned,
     /// A verified value was raised or overwritten by a recomputation of the kernel's queue limits.
     Reapply,
 }
@@ -181,6 +221,15 @@ pub enum What {
     },
     TakenBack {
         value: Kib,
+    },
+    /// A person fixed the value over the control socket.
+    Pinned {
+        from: Kib,
+        value: Kib,
+    },
+    Unpinned {
+        from: Kib,
+        back_to: Kib,
     },
 }
 
@@ -293,6 +342,12 @@ pub enum Hold {
         ceiling: Kib,
     },
     HandsOff,
+    /// A person fixed the value.
+    Pinned {
+        value: Kib,
+    },
+    /// A person paused the loop.
+    Paused,
     /// Streams still run with the windows of a larger value that was taken back.
     LeftOver,
 }

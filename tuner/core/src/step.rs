@@ -25,6 +25,8 @@ pub struct State {
     refaults: Option<(Nanos, u64)>,
     next_trial: u64,
     stopping: bool,
+    #[serde(default)]
+    paused: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +42,7 @@ pub(crate) struct Surroundings<'a> {
     pub pressure: Pressure,
     pub dry_run: bool,
     pub may_start: bool,
+    pub paused: bool,
     pub now: Nanos,
     pub others: &'a [(BdiName, Mark)],
     /// Devices on trial and the disks under them.
@@ -56,6 +59,7 @@ impl State {
             refaults: None,
             next_trial: 1,
             stopping: false,
+            paused: false,
         }
     }
 
@@ -72,6 +76,11 @@ impl State {
 
     pub fn devices(&self) -> impl Iterator<Item = &Watched> {
         self.devices.values()
+    }
+
+    /// Between [`Input::Pause`] and [`Input::Resume`].
+    pub fn paused(&self) -> bool {
+        self.paused
     }
 
     fn pressure_of(&mut self, now: Nanos, machine: &Machine) {
@@ -111,9 +120,18 @@ pub fn step(state: &mut State, policy: &dyn Policy, input: &Input) -> Output {
         Input::Stop { now } => {
             state.stopping = true;
             for watched in state.devices.values_mut() {
-                watched.stop(*now, &state.settings, &mut out);
+                watched.stop("keepahead is leaving", *now, &state.settings, &mut out);
             }
         }
+        Input::Pause { now } => {
+            state.paused = true;
+            for watched in state.devices.values_mut() {
+                watched.stop("paused by a person", *now, &state.settings, &mut out);
+            }
+        }
+        Input::Resume { .. } => state.paused = false,
+        Input::Pin { now, bdi, value } => with(state, bdi, |w, settings| w.pin(*now, *value, settings, &mut out)),
+        Input::Unpin { now, bdi } => with(state, bdi, |w, _| w.unpin(*now, &mut out)),
     }
     out
 }
@@ -142,7 +160,8 @@ fn step_tick(state: &mut State, policy: &dyn Policy, tick: &Tick, out: &mut Outp
             policy,
             pressure: state.pressure,
             dry_run: state.dry_run,
-            may_start: !state.stopping,
+            may_start: !state.stopping && !state.paused,
+            paused: state.paused,
             now: tick.now,
             others: &others,
             on_trial: &on_trial,

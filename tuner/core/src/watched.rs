@@ -27,6 +27,10 @@ enum Mode {
     Trial(Box<Trial>),
     /// Somebody else wrote the knob: theirs until keepahead is told to take it back (SIGUSR1 to the agent).
     HandsOff,
+    /// A person fixed the value; `before` comes back with the end of the pin.
+    Pinned {
+        before: Kib,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +95,18 @@ impl Watched {
         self.mode == Mode::HandsOff
     }
 
+    pub fn pinned(&self) -> bool {
+        matches!(self.mode, Mode::Pinned { .. })
+    }
+
+    /// What was last said of why nothing is done.
+    pub fn held(&self) -> Option<&Hold> {
+        match &self.said {
+            Some(Said::Hold(hold)) => Some(hold),
+            _ => None,
+        }
+    }
+
     /// The value that the knob has as far as is known.
     pub fn current(&self) -> Kib {
         self.expected
@@ -115,6 +131,9 @@ impl Watched {
 
     pub(crate) fn tick(&mut self, tick: &DeviceTick, around: &Surroundings, next_trial: &mut u64, out: &mut Output) {
         if self.hands_off() {
+            // Whatever they make of it: a take-back or a pin begins from there.
+            self.expected = tick.knob.unwrap_or(self.expected);
+            self.home = self.expected;
             return self.hold(around.now, Hold::HandsOff, out);
         }
         if !self.knob_is_ours(tick, around, out) {
@@ -131,6 +150,12 @@ impl Watched {
             return self.set(self.home, SetReason::Revert, out);
         }
         self.slots.push(around.now, &tick.sample, around.settings.window_slots);
+        if self.pinned() {
+            return self.hold(around.now, Hold::Pinned { value: self.home }, out);
+        }
+        if around.paused {
+            return self.hold(around.now, Hold::Paused, out);
+        }
         match self.slots.window(around.settings.window_slots, tick.sample.completeness) {
             None => self.hold(around.now, Hold::Gathering, out),
             Some(window) => self.decide(&window, mark, around, next_trial, out),
@@ -384,14 +409,40 @@ impl Watched {
         }
     }
 
+    /// A pin renewed keeps the value from before the first. Hands-off ends: the person who pins answers for the device.
+    pub(crate) fn pin(&mut self, now: Nanos, value: Kib, settings: &Settings, out: &mut Output) {
+        // Without a write: two in one step could both fail, and what the knob then reads would be taken for a stranger's.
+        self.end_trial_void("a person fixed the value", now, settings, out);
+        let before = match self.mode {
+            Mode::Pinned { before } => before,
+            Mode::HandsOff => {
+                self.device.original = self.current();
+                self.home
+            }
+            _ => self.home,
+        };
+        out.records.push(self.record(now, What::Pinned { from: self.current(), value }));
+        (self.mode, self.home, self.rewritten, self.said) = (Mode::Pinned { before }, value, 0, None);
+        self.slots.clear();
+        self.set(value, SetReason::Pinned, out);
+    }
+
+    pub(crate) fn unpin(&mut self, now: Nanos, out: &mut Output) {
+        let Mode::Pinned { before } = self.mode else { return };
+        out.records.push(self.record(now, What::Unpinned { from: self.current(), back_to: before }));
+        (self.mode, self.home, self.said) = (Mode::Watching, before, None);
+        self.slots.clear();
+        self.set(before, SetReason::Revert, out);
+    }
+
     pub(crate) fn gone(&mut self, now: Nanos, settings: &Settings, out: &mut Output) {
         self.end_trial_void("the device is gone", now, settings, out);
         out.records.push(self.record(now, What::Gone));
     }
 
-    pub(crate) fn stop(&mut self, now: Nanos, settings: &Settings, out: &mut Output) {
+    pub(crate) fn stop(&mut self, reason: &str, now: Nanos, settings: &Settings, out: &mut Output) {
         if let Mode::Trial(trial) = &self.mode {
-            let verdict = trial.verdict(Outcome::Void, "keepahead is leaving".into(), &settings.trial);
+            let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
             self.end_trial(verdict, now, settings, out);
         }
     }

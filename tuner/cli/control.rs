@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verbs that talk to the running agent: status, pause, resume, take-back, pin, unpin, prefetch.
+
+use super::socket::Socket;
+use super::{Exit, Format, PinArgs, PrefetchArgs, SocketArgs, TakeBackArgs, UnpinArgs, output};
+use anyhow::Context;
+use keepahead_core::units::mib;
+use serde_json::{Value, json};
+use std::fs::File;
+
+/// Read in one call: some tenths of a second on a slow device, and a small part of the default budget.
+const PIECE: u64 = 32 << 20;
+
+/// What the agent does with each device.
+pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
+    let mut socket = Socket::connect(at)?;
+    let mut status = socket.call("Status", json!({}), &[])?;
+    let devices = socket.call("Devices", json!({}), &[])?["devices"].take();
+    if format == Format::Json {
+        status["devices"] = devices;
+        output::json_line(&status)?;
+        return Ok(Exit::Ok);
+    }
+    let word = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let mut text = format!(
+        "keepahead {}, pid {}, up {} s{}; {} connections, {} workloads\n",
+        word(&status["version"]),
+        status["pid"],
+        status["uptime_s"],
+        if status["paused"] == true { ", paused" } else { "" },
+        status["connections"],
+        status["workloads"]
+    );
+    for d in devices.as_array().into_iter().flatten() {
+        let (name, state) = (word(&d["name"]), word(&d["state"]));
+        text += &format!("{name}: {state}, read_ahead_kb {} (original {})", d["read_ahead_kib"], d["original_kib"]);
+        let more = [&d["pattern"], &d["held"]].into_iter().filter_map(Value::as_str);
+        text += &more.map(|m| format!("; {m}")).collect::<String>();
+        text.push('\n');
+    }
+    output::text(&text)?;
+    Ok(Exit::Ok)
+}
+
+/// One call whose success is said in `done`.
+pub fn order(at: &SocketArgs, method: &str, parameters: Value, done: &str, format: Format) -> anyhow::Result<Exit> {
+    let reply = Socket::connect(at)?.call(method, parameters, &[])?;
+    say(&reply, &format!("{done}\n"), format)
+}
+
+fn say(reply: &Value, text: &str, format: Format) -> anyhow::Result<Exit> {
+    match format {
+        Format::Json => output::json_line(reply)?,
+        Format::Text => output::text(text)?,
+    }
+    Ok(Exit::Ok)
+}
+
+pub fn take_back(args: &TakeBackArgs, format: Format) -> anyhow::Result<Exit> {
+    let parameters = args.device.as_ref().map_or(json!({}), |device| json!({ "device": device }));
+    let reply = Socket::connect(&args.at)?.call("TakeBack", parameters, &[])?;
+    say(&reply, &format!("{} taken back\n", reply["taken"]), format)
+}
+
+pub fn pin(args: &PinArgs, format: Format) -> anyhow::Result<Exit> {
+    let parameters = json!({ "device": args.device, "value_kib": args.value_kib });
+    let reply = Socket::connect(&args.at)?.call("Pin", parameters, &[])?;
+    say(&reply, &format!("{}: pinned, read_ahead_kb {}\n", args.device, reply["read_back_kib"]), format)
+}
+
+pub fn unpin(args: &UnpinArgs, format: Format) -> anyhow::Result<Exit> {
+    let reply = Socket::connect(&args.at)?.call("Unpin", json!({ "device": args.device }), &[])?;
+    say(&reply, &format!("{}: unpinned, read_ahead_kb {}\n", args.device, reply["read_back_kib"]), format)
+}
+
+/// Reads each file into the cache, a piece at a time. What is there stays: it is no plan that ends with this program.
+pub fn prefetch(args: &PrefetchArgs, format: Format) -> anyhow::Result<Exit> {
+    let mut socket = Socket::connect(&args.at)?;
+    let registered = socket.call("Register", json!({ "name": "keepahead prefetch", "budget_bytes": PIECE }), &[])?;
+    for path in &args.files {
+        let file = File::open(path).with_context(|| path.display().to_string())?;
+        let size = file.metadata()?.len();
+        let workload = &registered["workload"];
+        let added = socket.call("AddFiles", json!({ "workload": workload }), &[&file]);
+        let first = added.with_context(|| path.display().to_string())?["first"].clone();
+        let (mut at, mut cached) = (0, 0);
+        while at < size {
+            let length = PIECE.min(size - at);
+            let range = json!({ "file": first, "offset": at, "length": length });
+            let reply = socket.call("Prefetch", json!({ "workload": workload, "ranges": [range] }), &[])?;
+            cached += reply["cached_bytes"].as_u64().unwrap_or(0);
+            at += length;
+        }
+        let (now, all) = (mib(cached as f64), mib(size as f64));
+        let line = json!({ "file": path, "cached_bytes": cached, "bytes": size });
+        say(&line, &format!("{}: {now:.1} MiB of {all:.1} MiB cached\n", path.display()), format)?;
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What joins the socket's thread and the agent's: the agent pins its state up as a whole and never waits; orders to it lie in a
+//! short queue, and an eventfd wakes it for them.
+
+use super::error::ControlError;
+use super::limits::RECORDS;
+use arc_swap::ArcSwap;
+use keepahead_core::units::Kib;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::oneshot;
+
+/// Orders that wait for the agent's next wake, at most.
+const ORDERS: usize = 32;
+
+/// The agent's state at its last tick or order.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub paused: bool,
+    pub on_trial: usize,
+    pub devices: Vec<DeviceState>,
+    /// Newest last; a record is shared by the snapshots that hold it.
+    pub records: VecDeque<Arc<Value>>,
+}
+
+/// `Device` of the interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceState {
+    pub name: String,
+    pub bdi: String,
+    pub identity: String,
+    pub read_ahead_kib: u32,
+    pub original_kib: u32,
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+}
+
+/// What a person may ask of the agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    Pause,
+    Resume,
+    TakeBack(Option<String>),
+    Pin(String, Kib),
+    Unpin(String),
+    Restore,
+}
+
+pub type Answer = Result<Value, ControlError>;
+
+/// An order and where its answer goes.
+pub struct Asked {
+    pub order: Order,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// The socket's side.
+pub struct Board {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    orders: SyncSender<Asked>,
+    wake: Arc<EventFd>,
+}
+
+/// The agent's side.
+pub struct AgentEnd {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    orders: Receiver<Asked>,
+    wake: Arc<EventFd>,
+    records: VecDeque<Arc<Value>>,
+}
+
+/// Both sides.
+pub fn board() -> io::Result<(Board, AgentEnd)> {
+    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let (send, orders) = sync_channel(ORDERS);
+    let board = Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone() };
+    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new() }))
+}
+
+impl Board {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Hands an order over; where the answer will come.
+    pub fn order(&self, order: Order) -> Result<oneshot::Receiver<Answer>, ControlError> {
+        let (answer, answered) = oneshot::channel();
+        let full = || ControlError::Busy { reason: format!("{ORDERS} orders wait for the agent already, or it is leaving") };
+        self.orders.try_send(Asked { order, answer }).map_err(|_| full())?;
+        let _ = self.wake.write(1);
+        Ok(answered)
+    }
+}
+
+impl AgentEnd {
+    /// Readable when an order waits.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    pub fn next_order(&self) -> Option<Asked> {
+        let _ = self.wake.read();
+        self.orders.try_recv().ok()
+    }
+
+    pub fn note(&mut self, record: Value) {
+        self.records.push_back(Arc::new(record));
+        if self.records.len() > RECORDS {
+            self.records.pop_front();
+        }
+    }
+
+    pub fn publish(&self, mut snapshot: Snapshot) {
+        snapshot.records = self.records.clone();
+        self.snapshot.store(Arc::new(snapshot));
+    }
+}

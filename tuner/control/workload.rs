@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A registered workload: its files, its plan, what was done for it and what came of it. Shared between the socket's thread, which
+//! appends and asks, and the lane of its device, which does the work; neither holds the lock over a system call.
+
+use super::error::ControlError;
+use super::file::ClientFile;
+use super::limits::FILES_PER_WORKLOAD;
+use super::plan::{Plan, Range, Tally};
+use rustix::fs::Advice;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a program says that it will read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hint {
+    Sequential,
+    Random,
+    Strided,
+    Shuffled,
+    Once,
+    Reused,
+}
+
+impl Hint {
+    /// The kernel's word for it, where it has one that helps.
+    fn advice(self) -> Option<(Advice, &'static str)> {
+        Some(match self {
+            Hint::Sequential => (Advice::Sequential, "POSIX_FADV_SEQUENTIAL"),
+            Hint::Random => (Advice::Random, "POSIX_FADV_RANDOM"),
+            Hint::Once => (Advice::NoReuse, "POSIX_FADV_NOREUSE"),
+            // Shuffled files are read each from its beginning: the kernel's own heuristics are right inside a file.
+            Hint::Strided | Hint::Shuffled | Hint::Reused => return None,
+        })
+    }
+}
+
+/// What was done and what it was good for.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Figures {
+    pub prefetched_bytes: u64,
+    pub discarded_bytes: u64,
+    /// Prefetched and evicted again before it was read.
+    pub wasted_bytes: u64,
+    pub hits: Tally,
+    pub late: Tally,
+    pub missed: Tally,
+    pub lost: Tally,
+    pub unseen: Tally,
+}
+
+/// What changes while it lives.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub files: Vec<Arc<ClientFile>>,
+    pub plan: Plan,
+    pub figures: Figures,
+    /// Why nothing is prefetched although there is something to do.
+    pub held: Option<&'static str>,
+    pub advised_files: u64,
+}
+
+#[derive(Debug)]
+pub struct Workload {
+    pub id: u64,
+    pub name: String,
+    pub uid: u32,
+    pub budget: u64,
+    pub hint: Option<Hint>,
+    closed: AtomicBool,
+    progress: Mutex<Progress>,
+}
+
+impl Workload {
+    pub fn new(id: u64, name: String, uid: u32, budget: u64, hint: Option<Hint>) -> Workload {
+        Workload { id, name, uid, budget, hint, closed: AtomicBool::new(false), progress: Mutex::default() }
+    }
+
+    /// A panic elsewhere leaves plain numbers behind: they are used on.
+    pub fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub fn file(&self, number: u64) -> Result<Arc<ClientFile>, ControlError> {
+        let progress = self.progress();
+        let found = usize::try_from(number).ok().and_then(|n| progress.files.get(n)).cloned();
+        found.ok_or(ControlError::NoSuchFile { file: number, files: progress.files.len() as u64 })
+    }
+
+    /// Adds files and gives the advice that the hint stands for. The number of the first.
+    pub fn add(&self, files: Vec<ClientFile>) -> Result<u64, ControlError> {
+        let room = FILES_PER_WORKLOAD - self.progress().files.len();
+        if files.len() > room {
+            return Err(ControlError::LimitReached { what: "files of a workload", limit: FILES_PER_WORKLOAD as u64 });
+        }
+        let (mut ready, mut advised) = (Vec::new(), 0);
+        for mut file in files {
+            match self.hint.and_then(Hint::advice) {
+                Some((advice, _)) if file.advise(advice).is_ok() => advised += 1,
+                _ => file.theirs = None,
+            }
+            ready.push(Arc::new(file));
+        }
+        let mut progress = self.progress();
+        let first = progress.files.len() as u64;
+        progress.files.extend(ready);
+        progress.advised_files += advised;
+        Ok(first)
+    }
+
+    /// Ranges with their lengths cut to the files as they are now; length 0 is to the end.
+    pub fn resolve(&self, ranges: &[Range]) -> Result<Vec<Range>, ControlError> {
+        let mut size: Option<(u64, u64)> = None;
+        ranges
+            .iter()
+            .map(|range| {
+                let end = match size {
+                    Some((file, end)) if file == range.file => end,
+                    _ => self.file(range.file)?.size().map_err(ControlError::failed)?,
+                };
+                size = Some((range.file, end));
+                let left = end.saturating_sub(range.offset);
+                let length = if range.length == 0 { left } else { range.length.min(left) };
+                Ok(Range { length, ..*range })
+            })
+            .collect()
+    }
+
+    /// Takes back what was advised: the advice on the client's descriptors, and what was read for a reader who never came.
+    pub fn withdraw(&self) {
+        let (files, unread) = {
+            let progress = self.progress();
+            (progress.files.clone(), progress.plan.unread().map(|(range, _)| range).collect::<Vec<_>>())
+        };
+        for range in unread {
+            if let Some(file) = files.get(range.file as usize) {
+                let _ = file.dont_need(range.offset, range.length);
+            }
+        }
+        for file in files.iter().filter(|f| f.theirs.is_some()) {
+            let _ = file.advise(Advice::Normal);
+        }
+    }
+
+    /// The reply of `Stats`.
+    pub fn stats(&self) -> serde_json::Value {
+        let progress = self.progress();
+        let state = match (progress.held, progress.plan.total(), progress.plan.is_exhausted()) {
+            _ if self.is_closed() => "ended",
+            (_, 0, _) => "no plan",
+            (_, _, true) => "all prefetched",
+            (Some(why), ..) => why,
+            _ => "prefetching",
+        };
+        let advice = self.hint.and_then(Hint::advice).filter(|_| progress.advised_files > 0);
+        let advised: Vec<_> = advice
+            .map(|(_, word)| serde_json::json!({ "advice": word, "files": progress.advised_files, "why": "the workload's hint" }))
+            .into_iter()
+            .collect();
+        let mut stats = serde_json::json!({
+            "name": self.name, "state": state, "files": progress.files.len(), "budget_bytes": self.budget,
+            "ahead_bytes": progress.plan.ahead(), "ranges_total": progress.plan.total(), "advised": advised,
+        });
+        if let Some(position) = progress.plan.position() {
+            stats["position"] = position.into();
+        }
+        if let (Some(stats), Ok(serde_json::Value::Object(figures))) =
+            (stats.as_object_mut(), serde_json::to_value(progress.figures))
+        {
+            stats.extend(figures);
+        }
+        stats
+    }
+}
