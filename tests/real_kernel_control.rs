@@ -100,7 +100,12 @@ mod real_kernel {
         for _ in 0..3 {
             let (without, with) = (volume.epoch(1.0, false), volume.epoch(1.0, true));
             let ratio = speed(&with) / speed(&without);
-            seen += &format!("{:.1} MB/s without a plan, {:.1} with: x{ratio:.2}; {}\n", speed(&without), speed(&with), with["stats"]);
+            seen += &format!(
+                "{:.1} MB/s without a plan, {:.1} with: x{ratio:.2}; {}\n",
+                speed(&without),
+                speed(&with),
+                with["stats"]
+            );
             println!("{seen}");
             let of = |what: &str| with["stats"][what]["ranges"].as_u64().unwrap();
             assert_eq!(of("hits") + of("late") + of("lost") + of("missed"), FILES as u64);
