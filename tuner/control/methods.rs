@@ -166,6 +166,7 @@ async fn register(client: &mut Client, asked: Registration, fds: Vec<OwnedFd>) -
     let own = client.workloads.len();
     let registered = client.shared.registry.borrow_mut().register(&client.peer, own, name, budget_bytes, hint);
     let workload = registered?;
+    client.shared.board.roll.enter(&workload);
     client.workloads.insert(workload.id, workload.clone());
     let files = fds.len();
     match add_files(client, &workload, fds).await {

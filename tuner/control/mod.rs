@@ -16,11 +16,14 @@ mod methods;
 mod plan;
 mod registry;
 mod transfer;
+mod window;
 mod workload;
 
 pub use board::{AgentEnd, Board, DeviceState, Order, Snapshot, board};
 pub use error::ControlError;
 pub use listen::{ListenError, Listening};
+pub use window::{OwnWindow, Roll};
+pub use workload::{Hint, Workload};
 
 use crate::config;
 use lane::Lanes;
