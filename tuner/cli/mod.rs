@@ -175,7 +175,7 @@ pub struct RecordArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct SocketArgs {
-    /// The agent's control socket; without it control.socket of the configuration.
+    /// The agent's control socket; without it KEEPAHEAD_SOCKET, then control.socket of the configuration.
     #[arg(long, value_name = "SOCKET")]
     pub socket: Option<PathBuf>,
 }
