@@ -4,13 +4,13 @@
 use crate::call::{Call, ClientError, outcome};
 use crate::connection::send;
 use crate::frame::{Assembler, REPLY_BYTES};
+use ::tokio::io::Interest;
+use ::tokio::net::UnixStream;
 use serde_json::Value;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
-use ::tokio::io::Interest;
-use ::tokio::net::UnixStream;
 
 /// An agent that hangs is given up.
 const ANSWERS: Duration = Duration::from_secs(60);
