@@ -62,13 +62,14 @@ fn take_back(files: &[Identity], format: Format) -> anyhow::Result<Exit> {
 
 fn advise(args: &AdviseArgs, files: &[Identity], format: Format) -> anyhow::Result<Exit> {
     let mut socket = Socket::connect(&args.at)?;
+    let except = socket.ask("Status", json!({}))?["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     let asked = json!({ "name": "keepahead advise", "budget_bytes": BUDGET, "hint": hint(args.pattern) });
     let workload = socket.ask("Register", asked)?["workload"].clone();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone())?;
     }
-    let (begun, mut holders, mut advised) = (Instant::now(), Holders::default(), 0);
+    let (begun, mut holders, mut advised) = (Instant::now(), Holders::new(except), 0);
     let mut looked: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) && args.time.is_none_or(|time| begun.elapsed() < time) {
         if looked.is_none_or(|last| last.elapsed() >= LOOKS) {

@@ -20,17 +20,23 @@ pub fn identity(path: &Path) -> io::Result<Identity> {
 /// Looks again and again, and gives each descriptor once.
 #[derive(Default)]
 pub struct Holders {
+    except: Option<i32>,
     seen: BTreeSet<(i32, i32)>,
     /// Descriptors that the kernel did not let out.
     pub refused: usize,
 }
 
 impl Holders {
+    /// `except`: a process to pass over beside this one; the agent opens the files that he is given.
+    pub fn new(except: Option<i32>) -> Holders {
+        Holders { except, ..Holders::default() }
+    }
+
     /// Those that were not there at the last look.
     pub fn look(&mut self, files: &[Identity]) -> Vec<OwnedFd> {
         let me = std::process::id() as i32;
         let now: BTreeSet<(i32, i32)> = numbers(Path::new("/proc"))
-            .filter(|pid| *pid != me)
+            .filter(|pid| *pid != me && Some(*pid) != self.except)
             .flat_map(|pid| numbers(&directory(pid)).map(move |fd| (pid, fd)))
             .filter(|(pid, fd)| is_one_of(&directory(*pid).join(fd.to_string()), files))
             .collect();
