@@ -9,16 +9,18 @@ import random
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(__file__))
-from client import Keepahead
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../clients/python"))
+import keepahead
 
 address, path, kind, hint, seconds = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], float(sys.argv[5])
 fd = os.open(path, os.O_RDONLY)
 size = os.fstat(fd).st_size
-k = work = None
+work = None
 if address != "-":
-    k = Keepahead(address)
-    work = k.register(kind, 1 << 20, [fd], hint=None if hint == "-" else hint)
+    client = keepahead.Client(address)
+    assert client, "no agent"
+    work = client.workload(kind, budget=1 << 20, hint=None if hint == "-" else hint)
+    work.add([fd])
 mapped = mmap.mmap(fd, size, prot=mmap.PROT_READ) if kind == "random" else None
 draw, buffer, at, pages = random.Random(os.getpid()), bytearray(128 << 10), 0, size // 4096
 
@@ -41,7 +43,7 @@ while last - begun < seconds:
     now = time.monotonic()
     if now - last >= 1:
         line = {"at_s": now - begun, "mb_per_s": done / 1e6 / (now - last)}
-        if k:
-            line["advised"] = k.call("Stats", workload=work)["advised"]
+        if work:
+            line["advised"] = work.stats()["advised"]
         print(json.dumps(line), flush=True)
         last, done = time.monotonic(), 0

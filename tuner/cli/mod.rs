@@ -2,6 +2,8 @@
 //! The command line: takes arguments, calls one verb (a file each), gives an exit code that says what kind of trouble it was.
 
 #[cfg(target_os = "linux")]
+mod advise;
+#[cfg(target_os = "linux")]
 mod check_config;
 #[cfg(target_os = "linux")]
 mod control;
@@ -10,9 +12,13 @@ pub mod devices;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod duration;
+#[cfg(target_os = "linux")]
+mod exec;
 mod exit;
 #[cfg(target_os = "linux")]
 pub mod history;
+#[cfg(target_os = "linux")]
+mod holders;
 #[cfg(target_os = "linux")]
 mod machine;
 pub mod output;
@@ -37,7 +43,8 @@ pub use exit::{Exit, Refused};
 pub use machine::config_and_state_dir;
 pub use output::Format;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -76,6 +83,10 @@ pub enum Verb {
     Unpin(UnpinArgs),
     /// Have the agent read files into the page cache.
     Prefetch(PrefetchArgs),
+    /// Have the agent advise the kernel about files: for the processes that have them open, or for a command.
+    Advise(AdviseArgs),
+    /// Run a command whose opened files are handed to the agent.
+    Exec(ExecArgs),
     /// Tell each trial's story from the journal.
     History(HistoryArgs),
     /// Put the original values back by hand, where the present ones are still keepahead's.
@@ -175,7 +186,7 @@ pub struct RecordArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct SocketArgs {
-    /// The agent's control socket; without it control.socket of the configuration.
+    /// The agent's control socket; without it KEEPAHEAD_SOCKET, then control.socket of the configuration.
     #[arg(long, value_name = "SOCKET")]
     pub socket: Option<PathBuf>,
 }
@@ -217,6 +228,55 @@ pub struct PrefetchArgs {
     pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub at: SocketArgs,
+}
+
+/// How a file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pattern {
+    Sequential,
+    Random,
+    Once,
+    /// Takes back what the program itself advised; that stays.
+    Normal,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AdviseArgs {
+    /// Files that processes have open or will open.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How they are read.
+    #[arg(long, value_enum)]
+    pub pattern: Pattern,
+    /// Withdraw the advice after this time: 500ms, 60s, 5m, 1h. Without it, at Ctrl-C.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse, conflicts_with = "command")]
+    pub time: Option<Duration>,
+    #[command(flatten)]
+    pub at: SocketArgs,
+    /// Run this, and advise the files as it opens them, instead of those that are open elsewhere.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ExecArgs {
+    /// Only files whose whole path fits: `*` any run, `?` one byte, `\\` makes the next plain; repeatable.
+    #[arg(long = "match", value_name = "GLOB")]
+    pub globs: Vec<String>,
+    /// How they are read: sequential, random, strided, shuffled, once or reused. Without it the agent finds out what it can.
+    #[arg(long, value_parser = ["sequential", "random", "strided", "shuffled", "once", "reused"])]
+    pub hint: Option<String>,
+    /// Only files of at least so many KiB.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
+    pub min_kib: u64,
+    /// What may lie read ahead and unread, MiB.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub budget_mib: u64,
+    #[command(flatten)]
+    pub at: SocketArgs,
+    /// The command and its arguments.
+    #[arg(last = true, value_name = "CMD", required = true)]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Clone, Debug, Args)]

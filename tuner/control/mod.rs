@@ -37,8 +37,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
-/// The Varlink interface.
-pub const INTERFACE: &str = "io.keepahead.Control";
+pub use keepahead_client::INTERFACE;
 
 /// Threads for what may wait for a disk; half of them at most for `Prefetch` and `Discard`.
 const BLOCKING_THREADS: usize = 16;
