@@ -5,10 +5,8 @@
 pub use keepahead_client::frame::{MESSAGE_BYTES, MESSAGE_FDS};
 use std::time::Duration;
 
-/// One message, without its final NUL: about 20,000 ranges of a plan.
 /// Files of a workload that can have a window of their own; one with more is a stream of files, for which a plan does more.
 pub const FILES_WITH_WINDOW: usize = 256;
-pub const MESSAGE_BYTES: usize = 1 << 20;
 /// Beyond this a message counts as large, and a user may have only so many of those under way at once.
 pub const LARGE_MESSAGE: usize = 16 << 10;
 pub const LARGE_MESSAGES_PER_USER: usize = 32;
