@@ -44,6 +44,7 @@ while last - begun < seconds:
     if now - last >= 1:
         line = {"at_s": now - begun, "mb_per_s": done / 1e6 / (now - last)}
         if work:
-            line["advised"] = work.stats()["advised"]
+            # None where the agent has gone.
+            line["advised"] = (work.stats() or {}).get("advised")
         print(json.dumps(line), flush=True)
         last, done = time.monotonic(), 0

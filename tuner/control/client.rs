@@ -113,9 +113,11 @@ impl Client {
         workload.close();
         self.shared.registry.borrow_mut().remove(workload.id);
         self.shared.lanes.wake(&workload);
+        // An agent that leaves has an end to its patience: what waits for a thread then is dropped by tokio, and never done.
+        let leaving = self.shared.leaving.has_changed().is_err();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => _ = runtime.spawn_blocking(move || workload.withdraw()),
-            Err(_) => workload.withdraw(),
+            Ok(runtime) if !leaving => _ = runtime.spawn_blocking(move || workload.withdraw()),
+            _ => workload.withdraw(),
         }
     }
 }

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Major and minor, as in `stat(2)`.
+pub type DeviceNumber = (u32, u32);
+
 /// How a program says that it will read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -160,7 +163,7 @@ impl Workload {
     }
 
     /// Its files with the descriptions that the client reads through, where these are few and all on one device; the device's number.
-    pub fn with_descriptions(&self) -> Option<((u32, u32), Vec<Arc<ClientFile>>)> {
+    pub fn with_descriptions(&self) -> Option<(DeviceNumber, Vec<Arc<ClientFile>>)> {
         let progress = self.progress();
         let device = progress.files.first()?.device;
         let few = progress.files.len() <= FILES_WITH_WINDOW
