@@ -2,6 +2,7 @@
 /* The shim's line to the agent: takes the files that the program opened, hands over those that pay, without waiting for answers. */
 #define _GNU_SOURCE
 #include "line.h"
+#include "disk.h"
 #include "glob.h"
 #include "wire.h"
 
@@ -58,8 +59,8 @@ static uint64_t number_of(const char *name, uint64_t otherwise, unsigned shift)
 /* Whether the number is still that of the line: a program may have closed it and got the same for a file of its own. */
 static int is_ours(void)
 {
-    struct stat now;
-    return line.fd >= 0 && fstat(line.fd, &now) == 0 && now.st_ino == line.socket.st_ino && now.st_dev == line.socket.st_dev;
+    struct stat now, *then = &line.socket;
+    return line.fd >= 0 && fstat(line.fd, &now) == 0 && now.st_ino == then->st_ino && now.st_dev == then->st_dev;
 }
 
 static void hang_up(void)
@@ -81,22 +82,26 @@ static void after_fork(void)
     atomic_flag_clear(&line.busy);
 }
 
+static const char *copy_of(const char *text)
+{
+    return text && *text ? strdup(text) : NULL;
+}
+
 __attribute__((constructor)) static void start(void)
 {
-    config.match = getenv("KEEPAHEAD_PRELOAD_MATCH");
-    config.hint = getenv("KEEPAHEAD_PRELOAD_HINT");
-    config.socket = wire_socket_path();
+    /* Copies: programs that set their title write over the environment. */
+    config.match = copy_of(getenv("KEEPAHEAD_PRELOAD_MATCH"));
+    config.hint = copy_of(getenv("KEEPAHEAD_PRELOAD_HINT"));
+    config.socket = copy_of(wire_socket_path());
     config.least = number_of("KEEPAHEAD_PRELOAD_MIN_KIB", 64, 10);
     config.budget = number_of("KEEPAHEAD_PRELOAD_BUDGET_MIB", 32, 20);
-    if (config.hint && !*config.hint)
-        config.hint = NULL;
     /* A file that is read from its beginning can be read ahead as soon as it is opened. */
     config.plans = config.hint && strcmp(config.hint, "random") != 0 && strcmp(config.hint, "strided") != 0;
     const char *name = program_invocation_short_name;
     for (size_t n = 0; n + 1 < sizeof config.name && name[n]; n++)
         config.name[n] = name[n] >= ' ' && name[n] <= '~' ? name[n] : '?';
     line.pid = getpid();
-    line.off = pthread_atfork(NULL, NULL, after_fork) != 0;
+    line.off = !config.socket || pthread_atfork(NULL, NULL, after_fork) != 0;
 }
 
 static void give_up(const char *reason)
@@ -118,12 +123,12 @@ static void answered(const char *reply)
 }
 
 /* Takes what answers have come. 0, or -1 where the agent is gone. */
-static int drain(int timeout_ms)
+static int drain(void)
 {
     for (;;) {
         if (line.length == sizeof line.reply)
             line.length = 0; /* The middle of an error's long text: of no use. */
-        ptrdiff_t got = wire_receive(line.fd, line.reply + line.length, sizeof line.reply - line.length, timeout_ms);
+        ptrdiff_t got = wire_receive(line.fd, line.reply + line.length, sizeof line.reply - line.length, 0);
         if (got <= 0)
             return got < 0 && errno == ETIMEDOUT ? 0 : -1;
         line.length += (size_t)got;
@@ -134,7 +139,6 @@ static int drain(int timeout_ms)
             line.length -= used;
             memmove(line.reply, end + 1, line.length);
         }
-        timeout_ms = 0;
     }
 }
 
@@ -165,8 +169,7 @@ static int begin(void)
     text_end(&t, 0);
     if (t.cut || wire_send(line.fd, t.at, t.length, NULL, 0, ANSWER_MS) != 0)
         return -1;
-    size_t most = sizeof line.reply - 1;
-    for (size_t length = 0; length < most;) {
+    for (size_t length = 0, most = sizeof line.reply - 1; length < most;) {
         ptrdiff_t got = wire_receive(line.fd, line.reply + length, most - length, ANSWER_MS);
         if (got <= 0)
             return -1;
@@ -235,7 +238,6 @@ static void tell(int fd, uint64_t size)
         text_number(&t, size < config.budget ? size : config.budget);
         text_add(&t, "}]}");
         text_end(&t, 0);
-        size_t first = t.length;
         text_call(&t, "Position");
         text_add(&t, "{\"workload\":");
         text_number(&t, line.workload);
@@ -243,9 +245,9 @@ static void tell(int fd, uint64_t size)
         text_number(&t, line.ranges.told + line.ranges.awaited++);
         text_add(&t, "}");
         text_end(&t, 1);
-        told = wire_send(line.fd, t.at, t.cut ? first : t.length, NULL, 0, ANSWER_MS);
+        told = wire_send(line.fd, t.at, t.length, NULL, 0, ANSWER_MS);
     }
-    if (told != 0 || drain(0) != 0) {
+    if (told != 0 || drain() != 0) {
         give_up(errno ? strerror(errno) : "the agent has gone");
         hang_up();
     }
@@ -253,7 +255,7 @@ static void tell(int fd, uint64_t size)
 
 static int wanted(int fd, struct stat *file)
 {
-    if (fstat(fd, file) != 0 || !S_ISREG(file->st_mode) || file->st_size < (off_t)config.least)
+    if (fstat(fd, file) != 0 || !S_ISREG(file->st_mode) || file->st_size < (off_t)config.least || !has_a_disk(fd))
         return 0;
     if (!config.match)
         return 1;
