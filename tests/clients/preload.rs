@@ -72,7 +72,7 @@ fn it_lives_through_fork_and_a_program_that_closes_everything() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "700");
 }
 
-/// What is refused or does not fit shifts no numbers: the last file is still the one that is read ahead.
+/// What does not fit, or has no disk, is not sent.
 #[test]
 fn only_what_fits_is_handed_over() {
     let (Some(_), server) = (built(), Server::start()) else { return };
@@ -104,7 +104,9 @@ fn a_thousand_opens_by_many_threads_change_nothing_for_the_program() {
          [x.start() for x in t]; [x.join() for x in t]; print('done')";
     let output = exec(&server.path, &["--hint", "shuffled"], &["python3", "-c", program]).arg(name.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && output.stdout == b"done\n" && said.is_empty(), "{said}");
+    assert!(output.status.success() && output.stdout == b"done\n", "{said}");
+    // On a machine so busy that the agent does not answer in time, it is given up; that is said, and nothing else.
+    assert!(said.is_empty() || said.lines().count() == 1 && said.contains("timed out"), "{said}");
     server.settle(|s| s["workloads"] == 0);
 }
 

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from typing import Any, Iterable, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Union
 
 DEFAULT_SOCKET = "/run/keepahead/control.sock"
 INTERFACE = "io.keepahead.Control"
@@ -127,7 +127,7 @@ class Client:
     def workload(self, name: str, budget: int = 64 << 20, hint: Optional[str] = None) -> "Workload":
         """Registers a workload. budget: bytes that may lie prefetched and unread. hint: sequential, random, strided, shuffled,
         once or reused."""
-        parameters = {"name": name, "budget_bytes": budget}
+        parameters: Dict[str, Any] = {"name": name, "budget_bytes": budget}
         if hint is not None:
             parameters["hint"] = hint
         reply = self.call("Register", **parameters)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
-from ._client import Client, KeepaheadError, Workload, _say_once
+from ._client import Client, KeepaheadError, Range, Workload, _say_once
 
 Path = Union[str, "os.PathLike[str]"]
 P = TypeVar("P", bound=Path)
@@ -70,7 +70,7 @@ class Ahead:
             for file in opened:
                 if file:
                     os.close(file[0])
-        ranges = []
+        ranges: List[Range] = []
         for file in opened:
             number = next(numbers) if file else None
             size = file[1] if file and number is not None else 0

@@ -22,6 +22,10 @@ from ._client import Client, KeepaheadError, _say_once
 HEADER_BYTES = 100_000_000
 
 
+#: A tensor's dtype, shape, and first and last byte in the file.
+Place = Tuple[str, Tuple[int, ...], int, int]
+
+
 class Tensor(NamedTuple):
     """dtype: the format's word, such as BF16. data: the tensor's bytes in the map; they are read from the disk when touched."""
 
@@ -123,7 +127,7 @@ def load(
         return Weights(file, order, budget, client)
 
 
-def _header(file: BinaryIO, size: int) -> Tuple[Dict[str, Tuple[str, Tuple[int, ...], int, int]], list]:
+def _header(file: BinaryIO, size: int) -> Tuple[Dict[str, Place], list]:
     """For each tensor its dtype, shape, and first and last byte in the file; and the names in the header's order."""
 
     def wrong(reason: str) -> ValueError:
@@ -132,16 +136,15 @@ def _header(file: BinaryIO, size: int) -> Tuple[Dict[str, Tuple[str, Tuple[int, 
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, HEADER_BYTES):
         raise wrong(f"a header of {length} bytes in a file of {size}; at most {HEADER_BYTES}")
+    places: Dict[str, Place] = {}
     try:
-        header = json.loads(file.read(length))
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        places = {
-            name: (str(entry["dtype"]), tuple(map(int, entry["shape"])), *(8 + length + int(at) for at in entry["data_offsets"]))
-            for name, entry in tensors.items()
-        }
+        for name, entry in json.loads(file.read(length)).items():
+            if name != "__metadata__":
+                begin, end = (8 + length + int(at) for at in entry["data_offsets"])
+                places[name] = (str(entry["dtype"]), tuple(map(int, entry["shape"])), begin, end)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise wrong(f"its header is not understood ({e!r})") from e
-    for name, place in places.items():
-        if len(place) != 4 or not 8 + length <= place[2] <= place[3] <= size:
+    for name, (_, _, begin, end) in places.items():
+        if not 8 + length <= begin <= end <= size:
             raise wrong(f"tensor {name!r} lies outside of the file")
     return places, list(places)
