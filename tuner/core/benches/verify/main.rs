@@ -81,14 +81,24 @@ fn power(bench: &Bench) -> Vec<Value> {
     let note = format!("stall -10 %, found within {FOUND_WITHIN} blocks, spread of a block's log stall {BLOCK_SPREAD}");
     vec![
         bench.row("power_10pct_percent", percent(&tenth, found), "percent", &note),
-        bench.row("power_10pct_percent.autocorrelated", percent(&correlated, found), "percent", "the same spread, phi 0.5 to 0.9"),
+        bench.row(
+            "power_10pct_percent.autocorrelated",
+            percent(&correlated, found),
+            "percent",
+            "the same spread, phi 0.5 to 0.9",
+        ),
         bench.row("power_halved_percent", percent(&half, found), "percent", "stall halved"),
         bench.row("blocks_to_verdict_median", median_blocks(&tenth, kept), "blocks", "stall -10 %, kept"),
         bench.row("blocks_to_verdict_median.halved", median_blocks(&half, kept), "blocks", "stall halved, kept"),
         bench.row("blocks_to_verdict_median.no_effect", median_blocks(&none, |_| true), "blocks", "no effect"),
         bench.row("ticks_to_verdict_mean.halved", mean_ticks(&half), "ticks", "of 100 ms"),
         bench.row("false_abort_percent.no_effect", percent(&none, |e| e.outcome == Outcome::Aborted), "percent", "white"),
-        bench.row("false_abort_percent.10pct", percent(&tenth, |e| e.outcome == Outcome::Aborted), "percent", "stall -10 %, white"),
+        bench.row(
+            "false_abort_percent.10pct",
+            percent(&tenth, |e| e.outcome == Outcome::Aborted),
+            "percent",
+            "stall -10 %, white",
+        ),
     ]
 }
 
@@ -97,15 +107,26 @@ fn mean_ticks(of: &[Ended]) -> f64 {
 }
 
 fn harm(bench: &Bench) -> Vec<Value> {
-    let stopped = |ended: &Ended| ended.outcome != Outcome::Kept && ended.new_blocks <= HARM_WITHIN && ended.outcome != Outcome::Void;
+    let stopped =
+        |ended: &Ended| ended.outcome != Outcome::Kept && ended.new_blocks <= HARM_WITHIN && ended.outcome != Outcome::Void;
     let beyond = bench.run(20, Noise::White, |random| (random.gen_range(1.1f64.ln()..4f64.ln())).exp());
     let mut rows = vec![
-        bench.row("harm_abort_percent", percent(&beyond, stopped), "percent", "stall ratio 1.1 to 4, even in the logarithm; ended within two blocks of the new value"),
+        bench.row(
+            "harm_abort_percent",
+            percent(&beyond, stopped),
+            "percent",
+            "stall ratio 1.1 to 4, even in the logarithm; ended within two blocks of the new value",
+        ),
         bench.row("harm_kept_percent", percent(&beyond, kept), "percent", "of the same"),
     ];
     for (i, ratio) in [1.1, 1.15, 1.2, 1.5].into_iter().enumerate() {
         let ended = bench.run(21 + i as u64, Noise::White, |_| ratio);
-        rows.push(bench.row(&format!("harm_abort_percent.at_{ratio}"), percent(&ended, stopped), "percent", "exactly this ratio"));
+        rows.push(bench.row(
+            &format!("harm_abort_percent.at_{ratio}"),
+            percent(&ended, stopped),
+            "percent",
+            "exactly this ratio",
+        ));
     }
     rows
 }
