@@ -17,6 +17,7 @@ pub mod order;
 pub mod policy;
 pub mod sample;
 pub mod settings;
+pub mod standing;
 pub mod step;
 pub mod trial;
 pub mod units;
