@@ -31,11 +31,11 @@ pub struct Belief {
 }
 
 /// Blocks' worth of the belief about the spread.
-const BELIEF_BLOCKS: f64 = 8.0;
+const BELIEF_BLOCKS: f64 = 10.0;
 /// Log odds are cut here: a burst must not cost the capital, and a sure bet gains 1.96 of 2.
 const ODDS_MOST: f64 = 4.0;
 /// Variance by which the workload's level is thought to move from block to block, in variances of a block.
-const DRIFT: f64 = 0.03;
+const DRIFT: f64 = 0.02;
 /// Squared errors above so many variances count as that many.
 const ERROR_MOST: f64 = 9.0;
 
@@ -96,9 +96,19 @@ impl Bettor {
     }
 }
 
+/// The second bettor thinks that blocks spread so many times as much, and has this share of the capital. In quiet workloads the first
+/// wins alone, and the share is small enough for five tosses still to do; in wild ones the first loses early what it never wins back.
+const WILD: f64 = 6.0;
+const WILD_SHARE: f64 = 0.1;
+
 /// The capital after all blocks; 1 before the first bet. `before`: pieces of the time before the trial.
 pub fn capital(blocks: &[Shown], before: &[f64], belief: Belief) -> f64 {
-    let mut bettor = Bettor::new(before, belief);
+    let wild = Belief { spread: WILD * belief.spread, gain: belief.gain };
+    (1.0 - WILD_SHARE) * won(blocks, Bettor::new(before, belief)) + WILD_SHARE * won(blocks, Bettor::new(before, wild))
+}
+
+/// What one bettor makes of 1.
+fn won(blocks: &[Shown], mut bettor: Bettor) -> f64 {
     let mut capital = 1.0;
     for block in blocks {
         if block.tossed {
@@ -164,6 +174,6 @@ mod tests {
             .map(|(i, arm)| Shown { arm: *arm, tossed: i > 0, value: if *arm == Arm::New { 0.7 } else { 0.01 * i as f64 } })
             .collect();
         let capital = capital(&blocks, &[0.02, -0.02], BELIEF);
-        assert!(capital > 27.0 && capital <= 32.0, "{capital}");
+        assert!(capital > 25.0 && capital <= 32.0, "{capital}");
     }
 }

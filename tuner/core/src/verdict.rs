@@ -2,8 +2,8 @@
 //! Blocks in, a `Verdict` out, and no later than the second block of the new value a first look for harm.
 //!
 //! Whether the new value is better is decided by betting on the coin that chose each block's value ([`crate::betting`]): exact under
-//! any noise, however often one looks. The allowed error (1 - confidence) is split between the two ways to win: four fifths for a
-//! fall of stall, of which five tosses can prove a large one, and a fifth for a rise of the hit ratio. All other conditions can only
+//! any noise, however often one looks. The allowed error (1 - confidence) is split between the two ways to win: 85 % for a
+//! fall of stall, of which five tosses can prove a large one, and the rest for a rise of the hit ratio. All other conditions can only
 //! prevent a keep, so they need no such care: Student's two-sample t.
 //! Where running streams keep the new window no coin can be tossed; then new blocks are compared with those from before the trial, the
 //! error split evenly over looks and ways (Bonferroni), and [`crate::trial`] asks for a large gain besides.
@@ -20,13 +20,21 @@ const HIT_SPREAD_MIN: f64 = 0.002;
 /// What is believed of a block before any is seen. Blocks of the testbed's scenarios spread by 0.003 to 0.060, in the median 0.033.
 const STALL_SPREAD: f64 = 0.05;
 const HIT_BELIEF: Belief = Belief { spread: 0.005, gain: 0.005 };
-/// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.8) is below what five tosses can show, 1.96^5.
-const STALL_SHARE: f64 = 0.8;
+/// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.85) is below what five tosses can show,
+/// 0.9 × 1.96^5.
+const STALL_SHARE: f64 = 0.85;
 /// Harm that is to be excluded, at 99 % (2.33 standard errors), once two blocks of the new value were seen.
 const HARM: f64 = 1.10;
 const HARM_ERRORS: f64 = 2.33;
-/// Standard errors by which the gain may be larger than it seems, before a trial is given up.
+/// Where the standard error is above that of the testbed's noise, harm must show by so many of what is above it: in a wild workload
+/// two blocks that look worse mean nothing.
+const HARM_QUIET: f64 = 0.06;
+const HARM_WILD: f64 = 1.5;
+/// Standard errors, and most in all, by which the gain may be larger than it seems before a trial is given up.
 const HOPE_ERRORS: f64 = 1.5;
+const HOPE_MOST: f64 = 0.1;
+/// With more than this share of windows from files that keep an old value, what changed is not the new value's doing.
+const STALE_MOST: f64 = 0.9;
 /// Another device counts as worse when its stall rose by more than this ratio beyond doubt.
 const OTHERS_MARGIN: f64 = 1.10;
 
@@ -122,11 +130,11 @@ pub fn judge(seen: &Seen, settings: &TrialSettings) -> Finding {
     let stall_not_worse = stall.high < settings.stall_margin.ln();
     let mapped = seen.blocks.iter().map(|b| b.against.mapped).sum::<f64>() / seen.blocks.len() as f64;
     let hits_not_worse = hit.low > -(settings.hit_margin + MAPPED_MARGIN * mapped);
-    let improved = (stall_fell && hits_not_worse) || (hits_rose && stall_not_worse);
+    let improved = seen.stale < STALE_MOST && ((stall_fell && hits_not_worse) || (hits_rose && stall_not_worse));
     let last = pairs >= settings.pairs_max;
     // Giving up early can only revert. Without standard errors of doubt one true gain of 10 % in ten would be given up.
-    let hopeful = stall.mean
-        - HOPE_ERRORS * error(&stalls.new, if seen.one_way { &stalls.before } else { &stalls.old }, STALL_SPREAD_MIN);
+    let doubt = error(&stalls.new, if seen.one_way { &stalls.before } else { &stalls.old }, STALL_SPREAD_MIN);
+    let hopeful = stall.mean - (HOPE_ERRORS * doubt).min(HOPE_MOST);
     let no_gain_left = pairs >= settings.pairs_min + 2
         && !(stall_fell || hits_rose)
         && hopeful > (1.0 - settings.min_gain).ln()
@@ -185,7 +193,8 @@ fn harm(stalls: &Samples) -> Option<f64> {
     }
     let old: Vec<f64> = stalls.before.iter().chain(&stalls.old).copied().collect();
     let ratio = mean(&stalls.new) - mean(&old);
-    let allowed = (HARM.ln() - HARM_ERRORS * error(&stalls.new, &old, STALL_SPREAD)).max(0.0);
+    let error = error(&stalls.new, &old, STALL_SPREAD);
+    let allowed = (HARM.ln() - HARM_ERRORS * error).max(HARM_WILD * (error - HARM_QUIET)).max(0.0);
     (ratio > allowed).then_some(ratio)
 }
 

@@ -76,6 +76,7 @@ fn false_keeps(bench: &Bench) -> Vec<Value> {
 fn power(bench: &Bench) -> Vec<Value> {
     let (tenth, half) = (bench.run(10, Noise::White, |_| 0.9), bench.run(11, Noise::White, |_| 0.5));
     let correlated = bench.run(12, Noise::AutocorrelatedTestbed, |_| 0.9);
+    let (bursty, wild) = (bench.run(14, Noise::Bursty, |_| 0.5), bench.run(15, Noise::Wild, |_| 0.5));
     let none = bench.run(13, Noise::White, |_| 1.0);
     let found = |ended: &Ended| kept(ended) && ended.blocks <= FOUND_WITHIN;
     let note = format!("stall -10 %, found within {FOUND_WITHIN} blocks, spread of a block's log stall {BLOCK_SPREAD}");
@@ -88,6 +89,13 @@ fn power(bench: &Bench) -> Vec<Value> {
             "the same spread, phi 0.5 to 0.9",
         ),
         bench.row("power_halved_percent", percent(&half, found), "percent", "stall halved"),
+        bench.row(
+            "power_halved_percent.bursty",
+            percent(&bursty, found),
+            "percent",
+            "stall halved, bursts as in false_keep_percent",
+        ),
+        bench.row("power_halved_percent.wild", percent(&wild, found), "percent", "stall halved, a block's spread 0.3"),
         bench.row("blocks_to_verdict_median", median_blocks(&tenth, kept), "blocks", "stall -10 %, kept"),
         bench.row("blocks_to_verdict_median.halved", median_blocks(&half, kept), "blocks", "stall halved, kept"),
         bench.row("blocks_to_verdict_median.no_effect", median_blocks(&none, |_| true), "blocks", "no effect"),

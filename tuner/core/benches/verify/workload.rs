@@ -31,6 +31,8 @@ pub enum Noise {
     AutocorrelatedTestbed,
     Drift,
     Bursty,
+    /// White, six times [`BLOCK_SPREAD`].
+    Wild,
 }
 
 /// How a trial ended.
@@ -79,7 +81,7 @@ impl Slow {
 
     fn next(&mut self, random: &mut impl Rng) -> f64 {
         match self.noise {
-            Noise::White => {}
+            Noise::White | Noise::Wild => {}
             Noise::Autocorrelated | Noise::AutocorrelatedTestbed => {
                 self.level = self.phi * self.level + self.spread() * (1.0 - self.phi * self.phi).sqrt() * normal(random);
             }
@@ -94,7 +96,11 @@ impl Slow {
             }
         }
         // What is autocorrelated through and through has no other noise.
-        let own = if self.noise == Noise::AutocorrelatedTestbed { 0.02 } else { TICK_SPREAD };
+        let own = match self.noise {
+            Noise::AutocorrelatedTestbed => 0.02,
+            Noise::Wild => 6.0 * TICK_SPREAD,
+            _ => TICK_SPREAD,
+        };
         self.level + own * normal(random)
     }
 }
