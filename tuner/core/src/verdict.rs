@@ -96,71 +96,103 @@ impl Samples {
     }
 }
 
+/// One look: what all blocks so far say of stall and hits.
+struct Look<'a> {
+    seen: &'a Seen<'a>,
+    settings: &'a TrialSettings,
+    pairs: u32,
+    stalls: Samples,
+    hits: Samples,
+    stall: Interval,
+    hit: Interval,
+}
+
 /// Looks at all blocks so far.
 pub fn judge(seen: &Seen, settings: &TrialSettings) -> Finding {
-    let pairs = (seen.blocks.len() / if seen.one_way { 1 } else { 2 }) as u32;
     let (stalls, hits) =
         (Samples::of(seen, |c| c.log_stall, STALL_SPREAD_MIN), Samples::of(seen, |c| c.hit_change, HIT_SPREAD_MIN));
     let plain = 1.0 - settings.confidence;
     let (stall, hit) = (stalls.bounds(seen.one_way, plain), hits.bounds(seen.one_way, plain));
-    let decided = |outcome, reason: String| {
-        let ratio = Interval { low: stall.low.exp(), mean: stall.mean.exp(), high: stall.high.exp() };
-        let known = ratio.mean.is_finite() && ratio.high.is_finite();
-        Finding::Decided(Verdict {
+    let pairs = (seen.blocks.len() / if seen.one_way { 1 } else { 2 }) as u32;
+    let look = Look { seen, settings, pairs, stalls, hits, stall, hit };
+    let decision = look.harm().or_else(|| if pairs < settings.pairs_min.max(2) { None } else { look.decide() });
+    decision.map_or(Finding::Undecided, |(outcome, reason)| Finding::Decided(look.verdict(outcome, reason)))
+}
+
+impl Look<'_> {
+    fn verdict(&self, outcome: Outcome, reason: String) -> Verdict {
+        let stall = Interval { low: self.stall.low.exp(), mean: self.stall.mean.exp(), high: self.stall.high.exp() };
+        let known = stall.mean.is_finite() && stall.high.is_finite();
+        Verdict {
             outcome,
             reason,
-            pairs,
-            confidence: settings.confidence,
-            stall_ratio: known.then_some(ratio),
-            hit_change: known.then_some(hit),
-        })
-    };
-    if let Some(ratio) = harm(&stalls) {
+            pairs: self.pairs,
+            confidence: self.settings.confidence,
+            stall_ratio: known.then_some(stall),
+            hit_change: known.then_some(self.hit),
+        }
+    }
+
+    fn harm(&self) -> Option<(Outcome, String)> {
+        let ratio = harm(&self.stalls)?;
         let percent = (ratio.exp() - 1.0) * 100.0;
-        return match ratio > settings.stall_margin.ln() {
-            true => decided(Outcome::Aborted, format!("stall seems {percent:.0} % worse")),
-            false => decided(Outcome::Reverted, "no gain in sight, and harm cannot be excluded".into()),
+        Some(match ratio > self.settings.stall_margin.ln() {
+            true => (Outcome::Aborted, format!("stall seems {percent:.0} % worse")),
+            false => (Outcome::Reverted, "no gain in sight, and harm cannot be excluded".into()),
+        })
+    }
+
+    /// Why the new value stays, if it was shown to improve cache hits.
+    fn improved(&self) -> Option<&'static str> {
+        let (stall_fell, hits_rose) = proven(self.seen, &self.stalls, &self.hits, self.settings);
+        let stall_fell = stall_fell && self.stall.mean.exp() <= 1.0 - self.settings.min_gain;
+        let stall_not_worse = self.stall.high < self.settings.stall_margin.ln();
+        let blocks = self.seen.blocks;
+        let mapped = blocks.iter().map(|b| b.against.mapped).sum::<f64>() / blocks.len() as f64;
+        let hits_not_worse = self.hit.low > -(self.settings.hit_margin + MAPPED_MARGIN * mapped);
+        if self.seen.stale > STALE_MOST {
+            None
+        } else if stall_fell && hits_not_worse {
+            Some("stall fell, hit ratio not worse")
+        } else {
+            (hits_rose && stall_not_worse).then_some("hit ratio rose, stall not worse")
+        }
+    }
+
+    /// Giving up early can only revert. Without standard errors of doubt one true gain of 10 % in ten would be given up.
+    fn no_gain_left(&self) -> bool {
+        let old = if self.seen.one_way { &self.stalls.before } else { &self.stalls.old };
+        let doubt = (HOPE_ERRORS * error(&self.stalls.new, old, STALL_SPREAD_MIN)).min(HOPE_MOST);
+        self.pairs >= self.settings.pairs_min + 2
+            && self.stall.mean - doubt > (1.0 - self.settings.min_gain).ln()
+            && self.hit.mean < HIT_SPREAD_MIN * 5.0
+    }
+
+    fn decide(&self) -> Option<(Outcome, String)> {
+        let (wasted, stale) = (self.seen.wasted, self.seen.stale * 100.0);
+        if self.stall.low > self.settings.stall_margin.ln() {
+            return Some((Outcome::Reverted, "stall is worse".into()));
+        }
+        if worse_elsewhere(self.seen.others, 1.0 - self.settings.confidence) {
+            return Some((Outcome::Reverted, "another device got worse".into()));
+        }
+        if let Some(reason) = self.improved() {
+            let percent = wasted * 100.0;
+            return Some(match wasted > self.settings.waste_budget {
+                true => (Outcome::Reverted, format!("improved, but {percent:.0} % more of what is read ahead is left unused")),
+                false => (Outcome::Kept, reason.into()),
+            });
+        }
+        let (no_gain_left, last) = (self.no_gain_left(), self.pairs >= self.settings.pairs_max);
+        let reason = match no_gain_left {
+            _ if !no_gain_left && !last => return None,
+            _ if stale > 50.0 => {
+                format!("no gain shown; {stale:.0} % of windows came from open files that keep an old value")
+            }
+            true => "no gain worth keeping".into(),
+            false => "inconclusive".into(),
         };
-    }
-    if pairs < settings.pairs_min.max(2) {
-        return Finding::Undecided;
-    }
-    let (stall_fell, hits_rose) = proven(seen, &stalls, &hits, settings);
-    let stall_fell = stall_fell && stall.mean.exp() <= 1.0 - settings.min_gain;
-    let stall_not_worse = stall.high < settings.stall_margin.ln();
-    let mapped = seen.blocks.iter().map(|b| b.against.mapped).sum::<f64>() / seen.blocks.len() as f64;
-    let hits_not_worse = hit.low > -(settings.hit_margin + MAPPED_MARGIN * mapped);
-    let improved = seen.stale < STALE_MOST && ((stall_fell && hits_not_worse) || (hits_rose && stall_not_worse));
-    let last = pairs >= settings.pairs_max;
-    // Giving up early can only revert. Without standard errors of doubt one true gain of 10 % in ten would be given up.
-    let doubt = error(&stalls.new, if seen.one_way { &stalls.before } else { &stalls.old }, STALL_SPREAD_MIN);
-    let hopeful = stall.mean - (HOPE_ERRORS * doubt).min(HOPE_MOST);
-    let no_gain_left = pairs >= settings.pairs_min + 2
-        && !(stall_fell || hits_rose)
-        && hopeful > (1.0 - settings.min_gain).ln()
-        && hit.mean < HIT_SPREAD_MIN * 5.0;
-    if stall.low > settings.stall_margin.ln() {
-        decided(Outcome::Reverted, "stall is worse".into())
-    } else if worse_elsewhere(seen.others, plain) {
-        decided(Outcome::Reverted, "another device got worse".into())
-    } else if improved && seen.wasted > settings.waste_budget {
-        let share = seen.wasted * 100.0;
-        decided(Outcome::Reverted, format!("improved, but {share:.0} % more of what is read ahead is left unused"))
-    } else if improved {
-        let reason = if stall_fell { "stall fell, hit ratio not worse" } else { "hit ratio rose, stall not worse" };
-        decided(Outcome::Kept, reason.into())
-    } else if seen.stale > 0.5 && (last || no_gain_left) {
-        let share = seen.stale * 100.0;
-        decided(
-            Outcome::Reverted,
-            format!("no gain shown; {share:.0} % of windows came from open files that keep an old value"),
-        )
-    } else if no_gain_left {
-        decided(Outcome::Reverted, "no gain worth keeping".into())
-    } else if last {
-        decided(Outcome::Reverted, "inconclusive".into())
-    } else {
-        Finding::Undecided
+        Some((Outcome::Reverted, reason))
     }
 }
 
