@@ -96,14 +96,14 @@ impl Bettor {
     }
 }
 
-/// The second bettor thinks that blocks spread so many times as much, and has this share of the capital. In quiet workloads the first
+/// The second bettor thinks of spread and gain as so many times as large, and has this share of the capital. In quiet workloads the first
 /// wins alone, and the share is small enough for five tosses still to do; in wild ones the first loses early what it never wins back.
 const WILD: f64 = 6.0;
 const WILD_SHARE: f64 = 0.1;
 
 /// The capital after all blocks; 1 before the first bet. `before`: pieces of the time before the trial.
 pub fn capital(blocks: &[Shown], before: &[f64], belief: Belief) -> f64 {
-    let wild = Belief { spread: WILD * belief.spread, gain: belief.gain };
+    let wild = Belief { spread: WILD * belief.spread, gain: WILD * belief.gain };
     (1.0 - WILD_SHARE) * won(blocks, Bettor::new(before, belief)) + WILD_SHARE * won(blocks, Bettor::new(before, wild))
 }
 

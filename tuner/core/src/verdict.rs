@@ -29,7 +29,7 @@ const HARM_ERRORS: f64 = 2.33;
 /// Where the standard error is above that of the testbed's noise, harm must show by so many of what is above it: in a wild workload
 /// two blocks that look worse mean nothing.
 const HARM_QUIET: f64 = 0.06;
-const HARM_WILD: f64 = 1.5;
+const HARM_WILD: f64 = 3.0;
 /// Standard errors, and most in all, by which the gain may be larger than it seems before a trial is given up.
 const HOPE_ERRORS: f64 = 1.5;
 const HOPE_MOST: f64 = 0.1;
