@@ -17,7 +17,8 @@ enum window_kind {
 /* A file with a window of its own differs from its bdi on purpose. */
 static __always_inline bool is_stale(u32 slot, struct inode *inode, struct file_ra_state *ra)
 {
-	return !is_own(slot) && BPF_CORE_READ(ra, ra_pages) != BPF_CORE_READ(bdi_of_inode(inode), ra_pages);
+	return !is_own(slot) &&
+	       BPF_CORE_READ(ra, ra_pages) != BPF_CORE_READ(bdi_of_inode(inode), ra_pages);
 }
 
 static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 index,
