@@ -21,7 +21,7 @@ fn ranges() -> Vec<Range> {
 fn looks_right(stats: &Stats) {
     assert_eq!((stats.files, stats.ranges_total, stats.position), (300, 300, Some(7)));
     assert_eq!((stats.name.as_str(), stats.budget_bytes), ("test", BUDGET));
-    assert_eq!(stats.advised[0].advice, "POSIX_FADV_SEQUENTIAL");
+    assert_eq!(stats.advised[0].advice, "POSIX_FADV_NOREUSE");
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn every_call_is_answered() {
     let (_dir, file) = file(1 << 20);
     let mut client = Client::connect_to(&server.path);
     assert!(client.is_connected());
-    let work = client.register("test", BUDGET, Some(Hint::Sequential), &many(&file)).unwrap();
+    let work = client.register("test", BUDGET, Some(Hint::Once), &many(&file)).unwrap();
     assert_eq!(client.plan(work, &ranges()).unwrap(), 300);
     client.position(work, 7, 0).unwrap();
     looks_right(&client.stats(work).unwrap().unwrap());
@@ -75,7 +75,7 @@ fn the_same_for_tokio() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut client = with_tokio::Client::connect_to(&server.path).await;
-        let work = client.register("test", BUDGET, Some(Hint::Sequential), &many(&file)).await.unwrap();
+        let work = client.register("test", BUDGET, Some(Hint::Once), &many(&file)).await.unwrap();
         assert_eq!(client.plan(work, &ranges()).await.unwrap(), 300);
         client.position(work, 7, 0).await.unwrap();
         looks_right(&client.stats(work).await.unwrap().unwrap());

@@ -24,6 +24,8 @@ pub struct Client {
     pub shared: Rc<Shared>,
     pub peer: Peer,
     pub workloads: BTreeMap<u64, Arc<Workload>>,
+    /// The process that connected, where the kernel tells.
+    pub process: Option<OwnedFd>,
 }
 
 /// Serves a connection to its end.
@@ -31,6 +33,7 @@ pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
     let Ok(mut peer) = Peer::of(&stream) else { return };
     // SAFETY: an `OwnedFd` keeps its descriptor open for as long as it is registered.
     let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let process = peer.pidfd.as_ref().and_then(|fd| fd.try_clone().ok());
     let ended = peer.pidfd.take().and_then(|fd| watch(fd).ok());
     let connected = shared.registry.borrow_mut().connect(peer.uid);
     let large = match connected {
@@ -40,7 +43,7 @@ pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
             return;
         }
     };
-    let mut client = Client { shared, peer, workloads: BTreeMap::new() };
+    let mut client = Client { shared, peer, workloads: BTreeMap::new(), process };
     let mut frames = Frames::new(stream, large);
     let (pid, mut leaving) = (client.peer.pid, client.shared.leaving.clone());
     tokio::select! {

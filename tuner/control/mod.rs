@@ -12,6 +12,7 @@ mod introspect;
 mod lane;
 mod limits;
 mod listen;
+mod memory;
 mod methods;
 mod plan;
 mod registry;
