@@ -4,16 +4,13 @@
 
 use super::draw::{Machine, between, machine, one_of};
 use super::runs::pattern;
-use super::{TrainingError, World};
+use super::{DURATION_S, TrainingError, World};
 use crate::scenario::Scenario;
 use crate::workload::distribution::{Distribution, random};
 use crate::workload::place::Access;
 use keepahead_core::event::Pattern;
 use rand::Rng;
 use rand_xoshiro::Xoshiro256StarStar as Rngs;
-
-/// Virtual seconds of a run, warm-up included.
-const DURATION_S: u32 = 12;
 
 /// A family's draw.
 struct Drawn {

@@ -17,7 +17,7 @@ pub use table::{DataError, SCHEMA_VERSION, read, word, write};
 
 use crate::scenario::{Scenario, ScenarioError};
 use crate::spec::Generation;
-use crate::world::WorldError;
+use crate::world::{Watch, WorldError};
 use keepahead_core::event::Pattern;
 use keepahead_policies::dataset::Row;
 use rayon::prelude::*;
@@ -25,6 +25,8 @@ use rayon::prelude::*;
 /// Sizes that every world is run at, KiB: what `read_ahead_kb` is set to on real machines, from one page up. 8 is left out because no
 /// measured optimum was there, 16384 because the windows of few machines' memory hold it.
 pub const LADDER: [u32; 11] = [4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
+/// Virtual seconds of a world's run, warm-up included.
+pub const DURATION_S: u32 = 12;
 /// Worlds of a full data set: each family and device comes up about ten times.
 pub const WORLDS: u32 = 400;
 
@@ -60,15 +62,16 @@ pub fn worlds(seed: u64, count: u32) -> Result<Vec<World>, TrainingError> {
     (0..count).map(|number| families::world(seed, number)).collect()
 }
 
-/// Runs all worlds at all sizes on all threads; rows in the order of the worlds and sizes. Worlds that ask for nothing give no row.
+/// Runs all worlds at all sizes on all threads; rows in the order of the worlds and sizes. Worlds that ask for nothing, and those that
+/// `watch` stopped, give no row.
 ///
 /// # Errors
 /// [`TrainingError::World`].
-pub fn rows(worlds: &[World], stop: impl Fn() -> bool + Sync) -> Result<Vec<Row>, TrainingError> {
+pub fn rows(worlds: &[World], watch: &dyn Watch) -> Result<Vec<Row>, TrainingError> {
     let runs: Vec<(usize, u32)> = (0..worlds.len()).flat_map(|world| LADDER.map(|kib| (world, kib))).collect();
     let outcomes = runs
         .into_par_iter()
-        .map(|(index, kib)| if stop() { Ok(None) } else { observe::world(&worlds[index], kib) })
+        .map(|(index, kib)| if watch.stop() { Ok(None) } else { observe::world(&worlds[index], kib, watch) })
         .collect::<Result<Vec<Option<Outcome>>, TrainingError>>()?;
     let of_world = |(world, outcomes): (&World, &[Option<Outcome>])| observe::rows(&world.about(), outcomes);
     Ok(worlds.iter().zip(outcomes.chunks(LADDER.len())).flat_map(of_world).collect())

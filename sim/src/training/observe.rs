@@ -5,7 +5,7 @@
 use super::{LADDER, TrainingError, World};
 use crate::report::{Figures, Report};
 use crate::spec::{Control, Spec};
-use crate::world::{self, WorldError};
+use crate::world::{self, Watch, WorldError};
 use keepahead_core::event::Pattern;
 use keepahead_core::features::Features;
 use keepahead_core::policy::{Context, Decision, Policy};
@@ -56,24 +56,27 @@ impl Policy for Onlooker {
     }
 }
 
-pub(super) fn world(world: &World, kib: u32) -> Result<Option<Outcome>, TrainingError> {
+pub(super) fn world(world: &World, kib: u32, watch: &dyn Watch) -> Result<Option<Outcome>, TrainingError> {
     let named = |error| TrainingError::Scenario { workload: world.workload.clone(), error };
     let spec = world.scenario.spec().map_err(named)?;
-    outcome(spec, kib, WARM_UP_S).map_err(|error| TrainingError::World { workload: world.workload.clone(), kib, error })
+    outcome(spec, kib, WARM_UP_S, watch).map_err(|error| TrainingError::World { workload: world.workload.clone(), kib, error })
 }
 
 /// Runs `spec` with all disks at `kib`; features from the second decision on, figures after `warm_up_s`. `None` where nothing was
-/// demanded by then.
+/// demanded by then, or `watch` stopped it.
 ///
 /// # Errors
 /// Every [`WorldError`].
-pub fn outcome(mut spec: Spec, kib: u32, warm_up_s: f64) -> Result<Option<Outcome>, WorldError> {
+pub fn outcome(mut spec: Spec, kib: u32, warm_up_s: f64, watch: &dyn Watch) -> Result<Option<Outcome>, WorldError> {
     for disk in &mut spec.disks {
         disk.read_ahead = Kib(kib);
     }
     let (onlooker, settings) = (Onlooker::default(), Settings::default());
     let least = settings.min_demand_pages_per_s;
-    let report = world::run(spec, &Control::Keepahead { policy: &onlooker, settings }, &())?;
+    let report = world::run(spec, &Control::Keepahead { policy: &onlooker, settings }, watch)?;
+    if report.partial {
+        return Ok(None);
+    }
     let seen = onlooker.0.into_inner().into_iter().skip(1).step_by(EVERY).filter(|f| f.demand >= least).collect();
     Ok(label(&report, kib, warm_up_s).map(|label| Outcome { seen, label }))
 }

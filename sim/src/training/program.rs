@@ -54,7 +54,7 @@ impl Program {
             .into_par_iter()
             .map(|kib| {
                 let spec = self.spec(trace, &machine, seed)?;
-                observe::outcome(spec, kib, 0.0).map_err(|error| ProgramError::World { program: self.name.clone(), kib, error })
+                observe::outcome(spec, kib, 0.0, &()).map_err(|error| ProgramError::World { program: self.name.clone(), kib, error })
             })
             .collect::<Result<Vec<Option<Outcome>>, ProgramError>>()?;
         let about = About {
