@@ -142,11 +142,19 @@ fn main() -> anyhow::Result<()> {
 /// No two values whose real throughputs differ clearly are the other way round in the simulator.
 fn same_ranking(pairs: &[(f64, f64)]) -> bool {
     pairs.iter().all(|(real, simulated)| {
-        pairs.iter().all(|(other, other_simulated)| real >= &(other * (1.0 - TIED)) || simulated <= &(other_simulated * (1.0 + TIED)))
+        pairs
+            .iter()
+            .all(|(other, other_simulated)| real >= &(other * (1.0 - TIED)) || simulated <= &(other_simulated * (1.0 + TIED)))
     })
 }
 
-fn really(testbed: &Testbed, file: &std::path::Path, sensor: &mut EbpfSensor, workload: &str, kib: u32) -> anyhow::Result<Point> {
+fn really(
+    testbed: &Testbed,
+    file: &std::path::Path,
+    sensor: &mut EbpfSensor,
+    workload: &str,
+    kib: u32,
+) -> anyhow::Result<Point> {
     testbed.set_read_ahead(kib)?;
     testbed.drop_caches()?;
     let bdi = BdiName(testbed.number.clone());

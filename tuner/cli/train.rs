@@ -45,7 +45,9 @@ struct Data {
 
 pub fn run(args: &TrainArgs, format: Format) -> anyhow::Result<Exit> {
     if args.out.is_none() && args.data.is_none() {
-        return Err(Refused::new(Exit::Usage, "--out FILE for the model, or --data PARQUET for the data set, is missing").into());
+        return Err(
+            Refused::new(Exit::Usage, "--out FILE for the model, or --data PARQUET for the data set, is missing").into()
+        );
     }
     let Some(rows) = rows(args)? else { return Ok(super::sim::exit(true)) };
     let bytes = training::write(&rows)?;

@@ -27,6 +27,11 @@ pub fn one_of<T: Copy>(rng: &mut Xoshiro256StarStar, of: &[T]) -> T {
 
 pub fn machine(rng: &mut Xoshiro256StarStar) -> Machine {
     let device = one_of(rng, &DEVICES);
+    machine_with(device, rng)
+}
+
+/// A machine with a device of this name.
+pub fn machine_with(device: &'static str, rng: &mut Xoshiro256StarStar) -> Machine {
     let kernel = one_of(rng, &Generation::ALL);
     // From 64 MiB: eight windows of the largest size. Up to 384, so that some seconds fill it.
     let memory_mib = between(rng, 64.0, 384.0) as u32;
@@ -49,6 +54,8 @@ fn profile(device: &str, rng: &mut Xoshiro256StarStar) -> String {
     match device {
         "volume" => throttled(between(rng, 1000.0, 8000.0), between(rng, 100.0, 400.0)),
         "small-volume" => throttled(between(rng, 150.0, 1000.0), between(rng, 40.0, 150.0)),
+        // What programs are recorded on (`scripts/record-programs`), give or take.
+        "recorded-volume" => throttled(between(rng, 700.0, 1400.0), between(rng, 30.0, 50.0)),
         "gp3" => {
             let (iops, mib) = (between(rng, 3000.0, 12_000.0), between(rng, 125.0, 500.0));
             let (iops, bytes) = (iops as u64, (mib * 1_048_576.0) as u64);

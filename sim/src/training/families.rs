@@ -233,8 +233,10 @@ fn weights(rng: &mut Rngs, cache: f64) -> Drawn {
 /// RocksDB's `db_bench`. With the default memtable no compaction falls into the run, and lookups alone remain; with one of 2 MiB they
 /// run beside each other.
 fn database(rng: &mut Rngs, cache: f64) -> Drawn {
-    let benchmark =
-        one_of(rng, &["readseq", "readreverse", "readrandom", "seekrandom", "readrandomwriterandom", "updaterandom", "mixgraph"]);
+    let benchmark = one_of(
+        rng,
+        &["readseq", "readreverse", "readrandom", "seekrandom", "readrandomwriterandom", "updaterandom", "mixgraph"],
+    );
     let writes = matches!(benchmark, "readrandomwriterandom" | "updaterandom" | "mixgraph");
     let access = if benchmark == "readreverse" || rng.r#gen::<f64>() < 0.75 { Access::Mmap } else { Access::Read };
     let memtable = one_of(rng, &[65_536, 2048]);
@@ -292,7 +294,9 @@ fn log(rng: &mut Rngs, cache: f64) -> Drawn {
 fn install(rng: &mut Rngs, cache: f64) -> Drawn {
     let (median, request) = (between(rng, 4.0, 24.0), one_of(rng, &[4, 16, 128]));
     let group = |name: &str| {
-        format!("[[files]]\nname = \"{name}\"\ncount = 20000\nsize_kib = {{ lognormal = {{ median = {median:.1}, sigma = 1.2, max = 2048 }} }}\n")
+        format!(
+            "[[files]]\nname = \"{name}\"\ncount = 20000\nsize_kib = {{ lognormal = {{ median = {median:.1}, sigma = 1.2, max = 2048 }} }}\n"
+        )
     };
     let program = format!("install = {{ files = \"data\", to = \"new\", request_kib = {request}, sync_every = 500 }}");
     let text = group("data") + &group("new") + &task(1, between(rng, 20.0, 200.0), &program);

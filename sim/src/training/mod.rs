@@ -12,7 +12,7 @@ mod table;
 
 pub use families::FAMILIES;
 pub use observe::{Outcome, outcome};
-pub use program::{Program, ProgramError};
+pub use program::{Program, ProgramError, Programs};
 pub use table::{DataError, SCHEMA_VERSION, read, word, write};
 
 use crate::scenario::{Scenario, ScenarioError};

@@ -62,7 +62,7 @@ pub(super) fn world(world: &World, kib: u32, watch: &dyn Watch) -> Result<Option
     outcome(spec, kib, WARM_UP_S, watch).map_err(|error| TrainingError::World { workload: world.workload.clone(), kib, error })
 }
 
-/// Runs `spec` with all disks at `kib`; features from the second decision on, figures after `warm_up_s`. `None` where nothing was
+/// Runs `spec` with all disks at `kib`; features of every second decision, figures after `warm_up_s`. `None` where nothing was
 /// demanded by then, or `watch` stopped it.
 ///
 /// # Errors
@@ -77,7 +77,9 @@ pub fn outcome(mut spec: Spec, kib: u32, warm_up_s: f64, watch: &dyn Watch) -> R
     if report.partial {
         return Ok(None);
     }
-    let seen = onlooker.0.into_inner().into_iter().skip(1).step_by(EVERY).filter(|f| f.demand >= least).collect();
+    // A run without a warm-up is short: no decision to spare.
+    let early = usize::from(warm_up_s > 0.0);
+    let seen = onlooker.0.into_inner().into_iter().skip(early).step_by(EVERY).filter(|f| f.demand >= least).collect();
     Ok(label(&report, kib, warm_up_s).map(|label| Outcome { seen, label }))
 }
 

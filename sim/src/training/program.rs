@@ -2,7 +2,7 @@
 //! Recorded programs: takes a trace's bytes and what is known of the program, gives rows as of a generated world. The machine is drawn
 //! from the seed; of the program only its accesses and the computing between them are real.
 
-use super::draw::{Machine, machine};
+use super::draw::{Machine, machine_with};
 use super::observe::{self, About};
 use super::{LADDER, Outcome};
 use crate::scenario::{Scenario, ScenarioError};
@@ -16,15 +16,22 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::io::Cursor;
 
+/// What they are replayed on is like what they were recorded on: on a faster device an excerpt would be over before the agent's first
+/// window is.
+const DEVICE: &str = "recorded-volume";
+
 /// One recorded program, an entry of `fixtures/traces/programs/programs.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
     pub name: String,
-    /// The trace's file, beside the list.
-    pub file: String,
-    /// What was run, as typed.
+    /// What it needs, made before it is recorded; a line for bash.
+    #[serde(default)]
+    pub prepare: String,
+    /// What was run, a line for bash.
     pub command: String,
+    /// So much of it was recorded.
+    pub seconds: u64,
     /// What it does, in the policies' words.
     pub pattern: Pattern,
     /// Why.
@@ -43,18 +50,34 @@ pub enum ProgramError {
     World { program: String, kib: u32, error: WorldError },
 }
 
+/// The list itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Programs {
+    pub program: Vec<Program>,
+}
+
 impl Program {
+    /// Name of its trace, beside the list.
+    pub fn file(&self) -> String {
+        format!("{}.katrace", self.name)
+    }
+
     /// The rows of this program, run number `run`, on a machine drawn from `seed`.
     ///
     /// # Errors
     /// Every [`ProgramError`].
     pub fn rows(&self, trace: &[u8], seed: u64, run: u32) -> Result<Vec<Row>, ProgramError> {
-        let machine = machine(&mut random(seed, u64::from(run) + 1));
+        let machine = machine_with(DEVICE, &mut random(seed, u64::from(run) + 1));
         let outcomes = LADDER
             .into_par_iter()
             .map(|kib| {
                 let spec = self.spec(trace, &machine, seed)?;
-                observe::outcome(spec, kib, 0.0, &()).map_err(|error| ProgramError::World { program: self.name.clone(), kib, error })
+                observe::outcome(spec, kib, 0.0, &()).map_err(|error| ProgramError::World {
+                    program: self.name.clone(),
+                    kib,
+                    error,
+                })
             })
             .collect::<Result<Vec<Option<Outcome>>, ProgramError>>()?;
         let about = About {
@@ -80,7 +103,8 @@ impl Program {
         let survey = Survey::of(&mut *source()?, Streams::PerProcess);
         let survey = survey.map_err(|error| ProgramError::Replay { program: program(), error })?;
         let empty = "[[task]]\nname = \"none\"\nprogram.idle = {}\n";
-        let text = format!("name = \"{}\"\nshows = \"training\"\nduration_s = 1\nseed = {seed}\n{}{empty}", self.name, machine.text);
+        let text =
+            format!("name = \"{}\"\nshows = \"training\"\nduration_s = 1\nseed = {seed}\n{}{empty}", self.name, machine.text);
         let built = Scenario::parse(&text).and_then(|scenario| scenario.spec());
         let mut host = built.map_err(|error| ProgramError::Machine { program: program(), error })?;
         let spec = TraceSpec {

@@ -33,7 +33,9 @@ pub enum DataError {
         "{VERSION_KEY} is {found:?}, this keepahead reads {wanted:?}: leave out --data for a new data set, or read it with the version that wrote it"
     )]
     Version { found: String, wanted: String },
-    #[error("row {row}, column {column}: missing, or not what version {SCHEMA_VERSION} has there; the file was changed after it was written")]
+    #[error(
+        "row {row}, column {column}: missing, or not what version {SCHEMA_VERSION} has there; the file was changed after it was written"
+    )]
     Column { row: usize, column: String },
     #[error("{found} labels where the ladder has {}: rows must have one of every size", LADDER.len())]
     Ladder { found: usize },
@@ -51,7 +53,8 @@ const TEXTS: [(&str, fn(&Row) -> String); 5] = [
     ("kernel", |row| row.kernel.clone()),
     ("pattern", |row| word(row.pattern).to_owned()),
 ];
-const NUMBERS: [(&str, fn(&Row) -> u32); 3] = [("memory_mib", |row| row.memory_mib), ("run", |row| row.run), ("kib", |row| row.kib)];
+const NUMBERS: [(&str, fn(&Row) -> u32); 3] =
+    [("memory_mib", |row| row.memory_mib), ("run", |row| row.run), ("kib", |row| row.kib)];
 const FIGURES: [(&str, fn(&Label) -> f64); 4] = [
     ("stall_ns_per_mib", |label| label.stall_ns_per_mib),
     ("hit_ratio", |label| label.hit_ratio),

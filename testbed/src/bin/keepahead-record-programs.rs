@@ -12,9 +12,9 @@ use std::process::{Command, Stdio};
 
 /// The device: slow enough that some seconds of a program make some tens of KiB of trace.
 const MIB: u64 = 4096;
-const IOPS: u64 = 2000;
-const BYTES_PER_S: u64 = 80_000_000;
-const MEMORY_MIB: u64 = 512;
+const IOPS: u64 = 1000;
+const BYTES_PER_S: u64 = 40_000_000;
+const MEMORY_MIB: u64 = 384;
 const READ_AHEAD_KIB: u32 = 128;
 /// Largest trace that is kept: they are in the repository.
 const MOST_BYTES: u64 = 100 << 10;
