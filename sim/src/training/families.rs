@@ -113,8 +113,13 @@ fn sequential(rng: &mut Rngs, cache: f64, access: Access) -> Drawn {
     let (request, copies) = (request(rng, access), one_of(rng, &[1, 1, 1, 2, 4]));
     let think = per_page(rng) * f64::from(request / 4);
     let size = data(rng, cache) / f64::from(copies);
-    let program = format!("sequential = {{ files = \"data\", access = \"{}\", request_kib = {request} }}", word(access));
-    let text = files("data", copies, size) + &task(copies, think, &program);
+    // A file for each: two that read the same one would follow each other through the cache, or not, by chance.
+    let reader = |copy: u32| {
+        let program =
+            format!("sequential = {{ files = \"data{copy}\", access = \"{}\", request_kib = {request} }}", word(access));
+        files(&format!("data{copy}"), 1, size) + &task(1, think, &program)
+    };
+    let text = (0..copies).map(reader).collect();
     Drawn { workload: format!("sequential-{}", word(access)), pattern: Pattern::Sequential, text }
 }
 
@@ -133,7 +138,8 @@ fn reverse(rng: &mut Rngs, cache: f64) -> Drawn {
 fn strided(rng: &mut Rngs, cache: f64) -> Drawn {
     let access = one_of(rng, &[Access::Mmap, Access::Mmap, Access::Read]);
     let request = one_of(rng, &[4, 8, 16, 32, 64]);
-    let stride = request * one_of(rng, &[4, 8, 16, 64]);
+    // Farther than fault-around reaches (64 KiB): nearer strides are runs with gaps.
+    let stride = (request * one_of(rng, &[4, 8, 16, 64])).max(request + 128);
     let think = per_page(rng) * if access == Access::Mmap { 1.0 } else { f64::from(request / 4) };
     let program = format!(
         "strided = {{ files = \"data\", access = \"{}\", request_kib = {request}, stride_kib = {stride} }}",
@@ -187,10 +193,10 @@ fn at_random(rng: &mut Rngs, cache: f64, access: Access, zipf: bool) -> Drawn {
 /// Several scans in turn, each with a descriptor of its own: video servers, merges.
 fn streams(rng: &mut Rngs, cache: f64) -> Drawn {
     let access = one_of(rng, &[Access::Read, Access::Read, Access::Mmap]);
-    // The kernel's heuristics are per descriptor; a mapping's are too, so mapped streams have files of their own.
+    // Within one file, the sensor takes one task's streams for jumps: seldom drawn, since threads and processes are tasks of their own.
     let streams = one_of(rng, &[2, 4, 6, 8]);
     let request = if access == Access::Mmap { 4 } else { one_of(rng, &[16, 32, 64, 128]) };
-    let count = if access == Access::Mmap { streams } else { one_of(rng, &[1, 2, streams]) };
+    let count = if access == Access::Mmap { streams } else { one_of(rng, &[1, streams, streams, streams]) };
     let turns = one_of(rng, &["round_robin", "random"]);
     let think = per_page(rng) * f64::from(request / 4);
     let program = format!(
@@ -276,7 +282,7 @@ fn backup(rng: &mut Rngs, cache: f64) -> Drawn {
     Drawn { workload: "backup-over-serving".into(), pattern: Pattern::Mixed, text }
 }
 
-/// A log with readers at its end, who never reach the disk, and one that lags behind, who does.
+/// A log and a reader that lags behind its end; those at the end never reach the disk.
 fn log(rng: &mut Rngs, cache: f64) -> Drawn {
     let every = between(rng, 0.5, 4.0);
     let median = between(rng, 4.0, 64.0);
@@ -285,7 +291,7 @@ fn log(rng: &mut Rngs, cache: f64) -> Drawn {
     let text = files("log", 1, size)
         + &format!(
             "[[task]]\nname = \"broker\"\narrival = {{ every_ms = {every:.2} }}\nprogram.log = {{ files = \"log\", record_kib = {{ \
-             lognormal = {{ median = {median:.0}, sigma = 0.8, max = 512 }} }}, sync_every = 200, reader_lag_kib = [0, {lag}] }}\n"
+             lognormal = {{ median = {median:.0}, sigma = 0.8, max = 512 }} }}, sync_every = 200, reader_lag_kib = [{lag}] }}\n"
         );
     Drawn { workload: "log-tail".into(), pattern: Pattern::Sequential, text }
 }
