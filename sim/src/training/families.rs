@@ -117,7 +117,7 @@ fn sequential(rng: &mut Rngs, cache: f64, access: Access) -> Drawn {
     let reader = |copy: u32| {
         let program =
             format!("sequential = {{ files = \"data{copy}\", access = \"{}\", request_kib = {request} }}", word(access));
-        files(&format!("data{copy}"), 1, size) + &task(1, think, &program)
+        files(&format!("data{copy}"), 1, size) + &task(1, think, &program).replace("reader", &format!("reader{copy}"))
     };
     let text = (0..copies).map(reader).collect();
     Drawn { workload: format!("sequential-{}", word(access)), pattern: Pattern::Sequential, text }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The device: slow enough that some seconds of a program make some tens of KiB of trace.
-const MIB: u64 = 4096;
+const MIB: u64 = 6144;
 const IOPS: u64 = 1000;
 const BYTES_PER_S: u64 = 40_000_000;
 const MEMORY_MIB: u64 = 384;
