@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Recorded programs: takes a trace's bytes and what is known of the program, gives rows as of a generated world. The machine is drawn
-//! from the seed; of the program only its accesses and the computing between them are real.
+//! from the seed; of the program its accesses and their times are real.
 
 use super::draw::{Machine, machine_with};
 use super::observe::{self, About};
@@ -92,7 +92,8 @@ impl Program {
         Ok(observe::rows(&about, &outcomes))
     }
 
-    /// The replay on a machine: each process a task, each access after the one before it and the computing between them.
+    /// The replay on a machine: each process a task, each access at its recorded time or after the one before it, whichever is later. (The
+    /// traces do not say how long accesses took, so how much of the time between two was computing is not known.)
     fn spec(&self, trace: &[u8], machine: &Machine, seed: u64) -> Result<Spec, ProgramError> {
         let program = || self.name.clone();
         let source = || {
@@ -114,7 +115,7 @@ impl Program {
             reclaim: host.reclaim,
             memory: host.cgroups[0].bytes,
             disk: host.disks.remove(0),
-            arrival: Arrival::Closed,
+            arrival: Arrival::Open { speed: 1.0 },
             look_ahead: LOOK_AHEAD,
         };
         let made = spec.spec(&survey, source()?).map_err(|error| ProgramError::Replay { program: program(), error });
