@@ -127,23 +127,38 @@ impl Classifier {
     /// Only of what is asked for: it does not move with the knob.
     pub fn classify(&self, vector: &[f64]) -> Seen {
         let x = self.scaler.apply(&vector[..SHAPE.min(vector.len())]);
-        let log = self.log_likelihoods(&x);
-        let cluster = argmax(&log);
-        let most = log.get(cluster).copied().unwrap_or(f64::NEG_INFINITY);
-        let parts: Vec<f64> = log.iter().map(|l| (l - most).exp()).collect();
-        let total: f64 = parts.iter().sum();
-        let mut likely: Vec<(Pattern, f64)> = Vec::new();
-        for (part, (pattern, share)) in parts.iter().zip(&self.clusters).flat_map(|(p, c)| c.shares.iter().map(move |s| (p, s)))
-        {
-            match likely.iter_mut().find(|(p, _)| p == pattern) {
-                Some((_, n)) => *n += part * share / total,
-                None => likely.push((*pattern, part * share / total)),
-            }
+        if x.len() != SHAPE {
+            return Seen { pattern: None, confidence: 0.0, cluster: 0, score: 0.0 };
         }
+        let log = self.log_likelihoods(&x);
+        let likely = self.likely(&log);
         let (pattern, score) = likely.into_iter().fold((Pattern::Mixed, 0.0), |best, p| if p.1 > best.1 { p } else { best });
         let known = self.clusters.iter().any(|c| c.distance(&x) <= c.reach);
         let confidence = if known { self.confidence(score) } else { 0.0 };
-        Seen { pattern: known.then_some(pattern), confidence, cluster, score }
+        Seen { pattern: known.then_some(pattern), confidence, cluster: argmax(&log), score }
+    }
+
+    /// Probability of one pattern, before calibration.
+    pub(crate) fn likelihood(&self, vector: &[f64], pattern: Pattern) -> f64 {
+        let likely = self.likely(&self.log_likelihoods(&self.scaler.apply(&vector[..SHAPE])));
+        likely.iter().find(|(p, _)| *p == pattern).map_or(0.0, |(_, share)| *share)
+    }
+
+    /// Probability of each pattern: clusters by likelihood, patterns by their share of the cluster's rows.
+    fn likely(&self, log: &[f64]) -> Vec<(Pattern, f64)> {
+        let most = log.get(argmax(log)).copied().unwrap_or(0.0);
+        let parts: Vec<f64> = log.iter().map(|l| (l - most).exp()).collect();
+        let total: f64 = parts.iter().sum();
+        let mut likely: Vec<(Pattern, f64)> = Vec::new();
+        for (part, cluster) in parts.iter().zip(&self.clusters) {
+            for (pattern, share) in &cluster.shares {
+                match likely.iter_mut().find(|(p, _)| p == pattern) {
+                    Some((_, n)) => *n += part * share / total,
+                    None => likely.push((*pattern, part * share / total)),
+                }
+            }
+        }
+        likely
     }
 
     fn confidence(&self, score: f64) -> f64 {
