@@ -10,6 +10,7 @@ pub mod device;
 pub mod event;
 pub mod features;
 pub mod guard;
+pub mod known;
 pub mod matched;
 pub mod policy;
 pub mod sample;
