@@ -18,8 +18,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Added to every variance (standardised): a share that is 0 in all rows of a cluster must not make 0.01 infinitely far.
-const SOFT: f64 = 0.01;
+/// Added to every variance (standardised): the windows of one run are alike, and a cluster that shrinks onto a run knows no other.
+const SOFT: f64 = 0.1;
 /// How far beyond the 99th percentile of its own rows a cluster still reaches (squared distance).
 const REACH: f64 = 1.5;
 
