@@ -89,7 +89,7 @@ impl Learned {
         let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
         match with_pattern(Rules.decide(context), pattern) {
             // Even at its best it would not be kept.
-            Decision::Propose(p) if !open.iter().any(|o| o.kib == p.read_ahead && may_gain(&o)) && !open.is_empty() => {
+            Decision::Propose(p) if !open.iter().any(|o| o.kib == p.read_ahead && may_gain(o)) && !open.is_empty() => {
                 Decision::Settled { pattern }
             }
             Decision::Propose(mut p) => {

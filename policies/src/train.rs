@@ -22,7 +22,7 @@ use std::hash::Hasher;
 /// Folds of a split: groups are dealt out to them in the order of their names.
 const FOLDS: usize = 5;
 /// Numbers of clusters a pattern that are compared.
-const CLUSTERS: [usize; 5] = [2, 4, 6, 10, 14];
+const CLUSTERS: [usize; 4] = [2, 4, 6, 10];
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrainError {
@@ -43,10 +43,11 @@ pub enum TrainError {
 pub struct Clustering {
     pub method: Method,
     pub clusters: usize,
-    /// Mean −ln of the probability given to the true pattern, and its standard error over folds.
-    pub log_loss: f64,
-    pub error: f64,
+    /// Rows named rightly (unknown is not right), mean over folds, and its standard error.
     pub accuracy_percent: f64,
+    pub error: f64,
+    /// Mean −ln of the probability given to the true pattern, before calibration.
+    pub log_loss: f64,
     /// Over all rows, for comparison only.
     pub bic: f64,
 }
@@ -240,37 +241,30 @@ fn compare_clusterings(rows: &[&Row], folds: &[Fold], seed: u64) -> Vec<Clusteri
     let all = pairs(rows);
     let all: Vec<(&[f64], Pattern)> = all.iter().map(|(x, p)| (x.as_slice(), *p)).collect();
     let compare = |(method, clusters): (Method, usize)| {
-        let (mut losses, mut right, mut count) = (Vec::new(), 0.0, 0.0);
+        let (mut loss, mut shares) = (0.0, Vec::new());
         for (known, left_out) in folds {
             let known: Vec<(&[f64], Pattern)> = known.iter().map(|r| (r.features.as_slice(), r.pattern)).collect();
             let part = Classifier::fit(&known, method, clusters, seed)?;
-            let loss: f64 = left_out.iter().map(|r| -part.likelihood(&r.features, r.pattern).max(1e-3).ln()).sum();
-            losses.push(loss / left_out.len() as f64);
-            right += left_out.iter().filter(|r| part.classify(&r.features).pattern == Some(r.pattern)).count() as f64;
-            count += left_out.len() as f64;
+            loss += left_out.iter().map(|r| -part.likelihood(&r.features, r.pattern).max(1e-3).ln()).sum::<f64>();
+            let right = left_out.iter().filter(|r| part.classify(&r.features).pattern == Some(r.pattern)).count();
+            shares.push(100.0 * right as f64 / left_out.len() as f64);
         }
-        let n = losses.len() as f64;
-        let log_loss = losses.iter().sum::<f64>() / n;
-        let spread = losses.iter().map(|l| (l - log_loss).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let n = shares.len() as f64;
+        let accuracy_percent = shares.iter().sum::<f64>() / n;
+        let spread = shares.iter().map(|s| (s - accuracy_percent).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let bic = Classifier::fit(&all, method, clusters, seed)?.bic(&all);
-        Some(Clustering {
-            method,
-            clusters,
-            log_loss,
-            error: (spread / n).sqrt(),
-            accuracy_percent: 100.0 * right / count,
-            bic,
-        })
+        let (error, log_loss) = ((spread / n).sqrt(), loss / rows.len() as f64);
+        Some(Clustering { method, clusters, accuracy_percent, error, log_loss, bic })
     };
     let methods = [Method::KMeans, Method::GaussianMixture];
     methods.iter().flat_map(|m| CLUSTERS.map(|k| (*m, k))).filter_map(compare).collect()
 }
 
-/// The fewest clusters whose loss is within one standard error of the best (Breiman and others 1984): fewer are easier to name.
+/// The fewest clusters that are as right as the best within one standard error (Breiman and others 1984): fewer are easier to read.
 fn fewest_as_good(all: &[Clustering]) -> Option<(Method, usize)> {
-    let best = all.iter().min_by(|a, b| a.log_loss.total_cmp(&b.log_loss))?;
-    let good = all.iter().filter(|c| c.method == best.method && c.log_loss <= best.log_loss + best.error);
-    good.min_by_key(|c| c.clusters).map(|c| (c.method, c.clusters))
+    let best = all.iter().max_by(|a, b| a.accuracy_percent.total_cmp(&b.accuracy_percent))?;
+    let as_good = |c: &&Clustering| c.method == best.method && c.accuracy_percent >= best.accuracy_percent - best.error;
+    all.iter().filter(as_good).min_by_key(|c| c.clusters).map(|c| (c.method, c.clusters))
 }
 
 fn compare_regressions(rows: &[&Row], folds: &[Fold]) -> Result<Vec<Regression>, TrainError> {
