@@ -159,8 +159,8 @@ mod socket {
         let opened = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let script = format!(
             "import os, signal\n\
-             w = k.register('doomed', 1 << 20, [open('{opened}', 'rb')])\n\
-             k.plan(w, [dict(file=0, offset=0, length=0)])\n\
+             w = k.call('Register', [open('{opened}', 'rb')], name='doomed', budget_bytes=1 << 20)['workload']\n\
+             k.call('Plan', workload=w, ranges=[dict(file=0, offset=0, length=0)])\n\
              print(k.call('Status')['workloads'], flush=True)\n\
              os.kill(os.getpid(), signal.SIGKILL)"
         );
@@ -173,7 +173,7 @@ mod socket {
     fn a_client_is_gone_with_its_process_even_where_its_socket_is_not() {
         let server = Server::start();
         let script = "import os, sys, time\n\
-             k.register('doomed', 1 << 20, [])\n\
+             k.call('Register', name='doomed', budget_bytes=1 << 20)\n\
              print(k.call('Status')['workloads'], flush=True)\n\
              if os.fork() == 0:\n\
              \x20   for fd in (0, 1, 2): os.close(fd)\n\

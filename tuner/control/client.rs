@@ -5,10 +5,11 @@
 use super::Shared;
 use super::access::{Class, Peer};
 use super::error::ControlError;
-use super::frame::{FrameError, Frames, Message};
+use super::frame::{FrameError, Frames};
 use super::workload::Workload;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use keepahead_client::call::Call;
+use keepahead_client::frame::Message;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -17,18 +18,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-
-/// A Varlink call.
-#[derive(Debug, Deserialize)]
-pub struct Call {
-    pub method: String,
-    #[serde(default)]
-    pub parameters: Option<Value>,
-    #[serde(default)]
-    pub more: bool,
-    #[serde(default)]
-    pub oneway: bool,
-}
 
 /// A connected client and his workloads.
 pub struct Client {
@@ -124,9 +113,11 @@ impl Client {
         workload.close();
         self.shared.registry.borrow_mut().remove(workload.id);
         self.shared.lanes.wake(&workload);
+        // An agent that leaves has an end to its patience: what waits for a thread then is dropped by tokio, and never done.
+        let leaving = self.shared.leaving.has_changed().is_err();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => _ = runtime.spawn_blocking(move || workload.withdraw()),
-            Err(_) => workload.withdraw(),
+            Ok(runtime) if !leaving => _ = runtime.spawn_blocking(move || workload.withdraw()),
+            _ => workload.withdraw(),
         }
     }
 }

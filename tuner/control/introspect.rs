@@ -2,8 +2,8 @@
 //! `org.varlink.service`: who this is and what it offers. Takes a call, gives its answer, or `None` where it is not of that interface.
 
 use super::INTERFACE;
-use super::client::Call;
 use super::error::ControlError;
+use keepahead_client::call::Call;
 use serde_json::{Value, json};
 
 /// The description that the methods implement; docs/control.md explains it.

@@ -3,7 +3,7 @@
 //! What may wait for a disk is done beside the socket's thread.
 
 use super::board::Order;
-use super::client::{Call, Client};
+use super::client::Client;
 use super::error::ControlError;
 use super::file::ClientFile;
 use super::frame::{FrameError, Frames};
@@ -11,6 +11,7 @@ use super::limits::{AGENT_ANSWERS, RANGES_AT_ONCE};
 use super::plan::Range;
 use super::transfer;
 use super::workload::{Hint, Workload};
+use keepahead_client::call::Call;
 use keepahead_core::units::Kib;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -166,6 +167,7 @@ async fn register(client: &mut Client, asked: Registration, fds: Vec<OwnedFd>) -
     let own = client.workloads.len();
     let registered = client.shared.registry.borrow_mut().register(&client.peer, own, name, budget_bytes, hint);
     let workload = registered?;
+    client.shared.board.roll.enter(&workload);
     client.workloads.insert(workload.id, workload.clone());
     let files = fds.len();
     match add_files(client, &workload, fds).await {

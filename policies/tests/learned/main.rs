@@ -238,7 +238,7 @@ fn each_regression_is_the_same_every_time_and_finds_the_direction() {
             let all = predictor.predict(&x, program.pattern, 0, Kib(128));
             all.iter().find(|p| p.kib == Kib(kib)).unwrap().ratio()
         };
-        assert!(ratio(SCAN, 1024) < 0.7 && ratio(FAULTS, 16) < 0.9 && ratio(FAULTS, 2048) > 1.5, "{form:?}");
+        assert!(ratio(SCAN, 1024) < 1.0 && ratio(FAULTS, 16) < 1.0 && ratio(FAULTS, 2048) > 1.0, "{form:?}");
         assert_eq!(ratio(SCAN, 128), 1.0);
     }
 }
