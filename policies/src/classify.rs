@@ -7,7 +7,7 @@
 //! and spreads, so it runs in a few microseconds without linfa.
 
 use crate::features::SHAPE;
-use crate::scaler::{Scaler, rounded};
+use crate::scaler::{Scaler, quantile, rounded};
 use keepahead_core::event::Pattern;
 use linfa::traits::{Fit, Predict};
 use linfa::{DatasetBase, ParamGuard};
@@ -296,10 +296,4 @@ pub(crate) fn cholesky(a: &Array2<f64>) -> Option<Vec<f64>> {
 
 fn argmax(values: &[f64]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best })
-}
-
-/// 0 of nothing.
-pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(((values.len() as f64 - 1.0).max(0.0) * q).round() as usize).copied().unwrap_or(0.0)
 }
