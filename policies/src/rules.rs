@@ -163,6 +163,7 @@ mod tests {
             features,
             current: Kib(current),
             tried: &tried,
+            known: &BTreeMap::new(),
             floor: Kib(4),
             ceiling: Kib(16384),
             min_demand: 25.0,

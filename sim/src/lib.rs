@@ -18,5 +18,6 @@ pub mod script;
 pub mod spec;
 pub mod sweep;
 pub mod trace;
+pub mod training;
 pub mod workload;
 pub mod world;

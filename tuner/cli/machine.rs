@@ -41,6 +41,7 @@ pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
         Verb::Run(args) => super::run::run(args, format),
         Verb::Restore(args) => restore_by_hand(args),
         Verb::Sim(args) => super::sim::run(args, format),
+        Verb::Train(args) => super::train::run(&args, format),
     }
 }
 

@@ -36,6 +36,7 @@ pub mod sim;
 mod socket;
 #[cfg(target_os = "linux")]
 mod story;
+mod train;
 
 #[cfg(target_os = "linux")]
 pub use doctor::{Check, Report, Status};
@@ -100,6 +101,8 @@ pub enum Verb {
     CheckConfig(CheckConfigArgs),
     /// What would a policy do to this workload on this device under this kernel? Without root, on any system.
     Sim(sim::SimArgs),
+    /// Make the data set that the learned policy learns from, and train it. Without root, on any system.
+    Train(train::TrainArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -263,6 +266,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         Verb::Sim(args) => sim::run(args, cli.format),
+        Verb::Train(args) => train::run(&args, cli.format),
         verb => on_this_machine(verb, cli.format),
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A type that a column can have.
-trait Column: Sized {
+pub(crate) trait Column: Sized {
     fn schema(name: &str) -> Result<Type, ParquetError>;
     fn write<'a>(values: impl Iterator<Item = &'a Self>, writer: &mut ColumnWriter) -> Result<(), ParquetError>
     where

@@ -2,7 +2,7 @@
 //! Many runs as one table: takes scenarios × kernels × seeds × controls, gives the runs there are, a shard's share of them, and a row
 //! for each that came to its end.
 
-mod columns;
+pub(crate) mod columns;
 mod table;
 
 pub use columns::SweepRow;

@@ -71,7 +71,7 @@ pub struct Input {
 }
 
 /// An error in `path`'s content or in the options.
-pub(super) fn bad(path: &Path, error: impl Display) -> anyhow::Error {
+pub(in crate::cli) fn bad(path: &Path, error: impl Display) -> anyhow::Error {
     Refused::new(Exit::Usage, format!("{}: {error}", path.display())).into()
 }
 

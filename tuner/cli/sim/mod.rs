@@ -5,9 +5,9 @@
 #[cfg(target_os = "linux")]
 pub mod calibrate;
 mod compare;
-mod input;
-mod progress;
-mod run;
+pub(super) mod input;
+pub(super) mod progress;
+pub(super) mod run;
 mod sweep;
 #[cfg(all(target_os = "linux", feature = "ebpf"))]
 pub mod validate;
@@ -73,14 +73,14 @@ pub struct Threads {
 }
 
 impl Threads {
-    fn pool(self) -> anyhow::Result<rayon::ThreadPool> {
+    pub(super) fn pool(self) -> anyhow::Result<rayon::ThreadPool> {
         // 0 is rayon's word for every core.
         Ok(rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0).into()).build()?)
     }
 }
 
 /// 0 for all there was to do, 1 for an interruption, said on standard error.
-fn exit(interrupted: bool) -> Exit {
+pub(super) fn exit(interrupted: bool) -> Exit {
     if !interrupted {
         return Exit::Ok;
     }

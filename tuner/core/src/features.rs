@@ -11,12 +11,14 @@ use crate::window::Span;
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a feature is added, removed, reordered or changes its meaning.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Runs of at least 2^6 pages (256 KiB) count as long: from there on a window of the default size pays.
 const LONG_RUN_SLOT: usize = 6;
 
+/// Fields that a record of an older version lacks are read as 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Features {
     /// Pages demanded a second.
     pub demand: f64,
@@ -46,6 +48,22 @@ pub struct Features {
     pub window: f64,
     /// Share of windows from files with an old `ra_pages`, 0 to 1.
     pub stale_share: f64,
+    /// Pages that were still being read when they were demanded, per demanded page, 0 to 1.
+    pub late_share: f64,
+    /// Hits that no readahead explains, per demanded page, 0 to 1: what the cache holds anyway.
+    pub reuse: f64,
+    /// Time waited per demanded MiB, ms.
+    pub stall_ms_per_mib: f64,
+    /// Speculative pages evicted unused, per demanded page: what the memory has no room for.
+    pub evicted: f64,
+    /// Median distance of the jumps between runs in one file, pages; 0 where there was none.
+    pub jump: f64,
+    /// Mean latency of the device's reads, µs.
+    pub device_latency_us: f64,
+    /// Mean size of the device's reads, KiB.
+    pub device_request_kib: f64,
+    /// What the device delivered, MiB/s.
+    pub device_mib_per_s: f64,
 }
 
 impl Features {
@@ -72,6 +90,14 @@ impl Features {
             stall_share: span.per_second(c.stall_ns()) / 1e9,
             window: mean(c.window_pages, c.windows),
             stale_share: share(c.stale_windows, c.windows),
+            late_share: share(c.read_late + c.mmap_late, c.demanded()),
+            reuse: share(c.hits().saturating_sub(c.spec_used.saturating_sub(c.spec_used_late)), c.demanded()),
+            stall_ms_per_mib: mean(c.stall_ns(), c.demanded() * PAGE_BYTES) * 1024.0 * 1024.0 / 1e6,
+            evicted: mean(c.spec_evicted, c.demanded()),
+            jump: median(&c.jump_hist),
+            device_latency_us: mean(c.dev_read_ns, c.dev_reads) / 1e3,
+            device_request_kib: mean(c.dev_read_bytes, c.dev_reads) / 1024.0,
+            device_mib_per_s: mib(span.per_second(c.dev_read_bytes)),
         }
     }
 
@@ -91,6 +117,19 @@ fn long_share(runs: &Hist, pages: u64) -> f64 {
     // Slot n holds [2^n, 2^(n+1)): 1.5 × 2^n on average, but slot 0 holds runs of exactly one page.
     let short: f64 = (0..LONG_RUN_SLOT).map(|n| runs[n] as f64 * if n == 0 { 1.0 } else { 1.5 * f64::from(1 << n) }).sum();
     if pages == 0 { 0.0 } else { (1.0 - short / pages as f64).clamp(0.0, 1.0) }
+}
+
+/// Middle of the slot that holds the median; 0 for an empty histogram.
+fn median(hist: &Hist) -> f64 {
+    let total: u64 = hist.iter().sum();
+    let mut below = 0;
+    for (slot, count) in hist.iter().enumerate() {
+        below += count;
+        if total > 0 && 2 * below >= total {
+            return if slot == 0 { 1.0 } else { 1.5 * (1u64 << slot) as f64 };
+        }
+    }
+    0.0
 }
 
 /// The figures that a person wants to see beside a decision.
@@ -129,6 +168,37 @@ mod tests {
         runs.read_run_hist[3] = 100;
         let f = Features::of(&Span { seconds: 1.0, counters: runs });
         assert_eq!((f.read_run, f.read_long_share), (8.0, 0.0));
+    }
+
+    #[test]
+    fn hits_that_readahead_does_not_explain_are_reuse() {
+        let c = Counters {
+            read_pages: 1000,
+            read_miss: 100,
+            read_late: 50,
+            spec_used: 650,
+            spec_used_late: 50,
+            read_stall_ns: 4_000_000,
+            ..Counters::default()
+        };
+        let f = Features::of(&Span { seconds: 1.0, counters: c });
+        assert_eq!((f.late_share, f.reuse), (0.05, 0.25));
+        assert!((f.stall_ms_per_mib - 1.024).abs() < 1e-9, "4 ms over 1000 pages: {}", f.stall_ms_per_mib);
+    }
+
+    #[test]
+    fn the_median_jump_is_in_the_middle_of_its_slot() {
+        let mut c = Counters::default();
+        assert_eq!(Features::of(&Span { seconds: 1.0, counters: c }).jump, 0.0);
+        (c.jump_hist[2], c.jump_hist[10]) = (4, 5);
+        assert_eq!(Features::of(&Span { seconds: 1.0, counters: c }).jump, 1536.0);
+    }
+
+    #[test]
+    fn features_of_an_older_version_are_still_read() {
+        let mut old = serde_json::to_value(Features { demand: 7.0, ..Features::default() }).unwrap();
+        old.as_object_mut().unwrap().retain(|name, _| !name.starts_with("device_"));
+        assert_eq!(serde_json::from_value::<Features>(old).unwrap().demand, 7.0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod elsewhere;
 pub mod event;
 pub mod features;
 pub mod guard;
+pub mod known;
 pub mod matched;
 pub mod order;
 pub mod policy;

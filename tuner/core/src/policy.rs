@@ -4,6 +4,7 @@
 
 use crate::event::{Outcome, Pattern, Proposal};
 use crate::features::Features;
+use crate::known::Known;
 use crate::units::Kib;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Context<'a> {
     pub current: Kib,
     /// Values that a trial has rejected in this pattern, or that a kept one has replaced.
     pub tried: &'a BTreeMap<Kib, Tried>,
+    /// What earlier trials on this device have taught, in this pattern and in others.
+    pub known: &'a BTreeMap<Pattern, Known>,
     pub floor: Kib,
     pub ceiling: Kib,
     pub min_demand: f64,

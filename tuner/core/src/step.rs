@@ -5,8 +5,9 @@
 //! the same state give the same actions and records.
 
 use crate::device::BdiName;
-use crate::event::{Action, Applied, Input, Machine, Record, Tick, What};
+use crate::event::{Action, Applied, Input, Machine, Pattern, Record, Tick, What};
 use crate::guard::Pressure;
+use crate::known::Known;
 use crate::policy::Policy;
 use crate::settings::Settings;
 use crate::units::Nanos;
@@ -27,6 +28,9 @@ pub struct State {
     stopping: bool,
     #[serde(default)]
     paused: bool,
+    /// What is known of devices that are not there, by identity.
+    #[serde(default)]
+    known: BTreeMap<String, BTreeMap<Pattern, Known>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,7 +64,23 @@ impl State {
             next_trial: 1,
             stopping: false,
             paused: false,
+            known: BTreeMap::new(),
         }
+    }
+
+    /// Begins with what earlier runs have learned, by identity of the device. What is not sound is left out.
+    pub fn with_known(mut self, known: BTreeMap<String, BTreeMap<Pattern, Known>>) -> State {
+        self.known = known;
+        self.known.values_mut().for_each(|patterns| patterns.retain(|_, known| known.is_sound()));
+        self
+    }
+
+    /// What trials have taught, by identity of the device: for [`State::with_known`] of the next run.
+    pub fn known(&self) -> BTreeMap<String, BTreeMap<Pattern, Known>> {
+        let here = self.devices.values().filter(|w| !w.known.is_empty());
+        let mut known = self.known.clone();
+        known.extend(here.map(|w| (w.device.identity.clone(), w.known.clone())));
+        known
     }
 
     /// Continues the numbering of trials after earlier runs.
@@ -100,13 +120,17 @@ pub fn step(state: &mut State, policy: &dyn Policy, input: &Input) -> Output {
     let mut out = Output::default();
     match input {
         Input::Appeared { now, device, hands_off } => {
-            let watched = Watched::new(device.clone(), *hands_off);
+            let mut watched = Watched::new(device.clone(), *hands_off);
+            watched.known = state.known.remove(&device.identity).unwrap_or_default();
             out.records.push(watched.record(*now, What::Appeared { original: device.original }));
             state.devices.insert(device.bdi.clone(), watched);
         }
         Input::Gone { now, bdi } => {
             if let Some(mut watched) = state.devices.remove(bdi) {
                 watched.gone(*now, &state.settings, &mut out);
+                if !watched.known.is_empty() {
+                    state.known.insert(watched.device.identity, watched.known);
+                }
             }
         }
         Input::Tick(tick) => step_tick(state, policy, tick, &mut out),

@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::event::{Action, Applied, DeviceTick, Hold, Outcome, Pattern, Proposal, Record, SetReason, Verdict, What};
 use crate::features::{Features, evidence};
 use crate::guard::{CoolDown, admit, limit_step};
+use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
 use crate::sample::Completeness;
 use crate::settings::Settings;
@@ -49,6 +50,9 @@ pub struct Watched {
     /// A new pattern must be seen twice to count.
     pattern_next: Option<Pattern>,
     tried: BTreeMap<Kib, Tried>,
+    /// Outlives `tried`: a pattern may return.
+    #[serde(default)]
+    pub(crate) known: BTreeMap<Pattern, Known>,
     cool: CoolDown,
     /// What the last kept value has replaced; `None` where somebody else chose the value.
     #[serde(default)]
@@ -79,6 +83,7 @@ impl Watched {
             pattern: None,
             pattern_next: None,
             tried: BTreeMap::new(),
+            known: BTreeMap::new(),
             cool: CoolDown::default(),
             standing: None,
             rewritten: 0,
@@ -237,6 +242,7 @@ impl Watched {
         if verdict.outcome != Outcome::Kept && trial.to > trial.from {
             self.left_over = Some((trial.window_before().max(trial.from.pages() as f64), at + LEFT_OVER_MOST));
         }
+        self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
         let ratio = verdict.stall_ratio.map(|r| r.mean);
         let check = self.ends_check(at, settings);
         match verdict.outcome {
@@ -320,6 +326,7 @@ impl Watched {
             features,
             current: self.current(),
             tried: &self.tried,
+            known: &self.known,
             floor: settings.floor,
             ceiling: settings.ceiling,
             min_demand: settings.min_demand_pages_per_s,

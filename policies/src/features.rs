@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `Features` and the present window in, the vector that the models see out: named, ordered, versioned.
+//!
+//! Spans over several decades are taken as `log2(1 + x)`, so that a factor counts the same everywhere. Nothing in it tells one run
+//! from another: no time, inode, pid or offset.
+
+use keepahead_core::features::Features;
+use keepahead_core::units::Kib;
+
+/// Raised whenever a feature is added, removed, reordered or changes its meaning: a model of another version is refused.
+pub const VERSION: u32 = 1;
+
+/// Number of features.
+pub const COUNT: usize = 23;
+
+/// The first ones say only what programs ask for and do not move with the knob: patterns are told apart by these alone.
+pub const SHAPE: usize = 9;
+
+/// Names in order.
+pub const NAMES: [&str; COUNT] = [
+    // Share of the waiting that comes through mappings, 0 to 1: faults and `read(2)` answer differently to the same window.
+    "mmap_share",
+    // Share of read pages in runs of 256 KiB or more, 0 to 1: only long runs use a long window.
+    "read_long_share",
+    // The same of pages demanded by faults.
+    "mmap_long_share",
+    // Mean run of `read(2)`, log2 pages: what is read ahead beyond a run is wasted.
+    "read_run",
+    // Mean run of faults, log2 pages.
+    "mmap_run",
+    // Share of requests that continue the one before, 0 to 1: readahead begins at the second.
+    "read_continues",
+    // Mean request, log2 pages: up to its own size a request is read at once whatever the window is.
+    "request",
+    // Median jump between runs, log2 pages: jumps shorter than the window land in it.
+    "jump",
+    // Median jump against the mean run, log2: strides and interleaved streams jump little further than they read.
+    "jump_per_run",
+    // Pages demanded a second, log2: how fast a window is used up.
+    "demand",
+    // Hits per demanded page, 0 to 1: how well the present window serves.
+    "hit_ratio",
+    // Pages still being read when demanded, per demanded page, 0 to 1: the window is there but too small to be in time.
+    "late_share",
+    // Hits that no readahead explains, 0 to 1: memory serves them, no window will.
+    "reuse",
+    // Speculative pages used per page retired, 0 to 1.
+    "accuracy",
+    // Speculative pages left unused per page added, 0 to 1: what a smaller window would save.
+    "unused",
+    // Speculative pages evicted per demanded page, log2: the memory has no room for the windows.
+    "evicted",
+    // Tasks that wait at once (time waited a second), log2: concurrency of the streams.
+    "waiting",
+    // Time waited per demanded MiB, log2 µs: what there is to gain.
+    "stall",
+    // Mean latency of a device read, log2 µs: the delay of the bandwidth-delay product.
+    "device_latency",
+    // Mean size of a device read, log2 KiB: latency grows with it on slow links.
+    "device_request",
+    // Delivered by the device, log2 MiB/s: the bandwidth of the product, and how busy the device is.
+    "device_bandwidth",
+    // Mean readahead window, log2 pages: what the kernel made of the knob.
+    "window",
+    // The knob, log2 KiB.
+    "read_ahead",
+];
+
+/// The vector of one window under one value of the knob.
+pub fn vector(f: &Features, kib: Kib) -> [f64; COUNT] {
+    let lg = |x: f64| (1.0 + x.max(0.0)).log2();
+    [
+        f.mmap_share,
+        f.read_long_share,
+        f.mmap_long_share,
+        lg(f.read_run),
+        lg(f.mmap_run),
+        f.read_continues,
+        lg(f.request),
+        lg(f.jump),
+        lg(f.jump / f.run().max(1.0)),
+        lg(f.demand),
+        f.hit_ratio,
+        f.late_share,
+        f.reuse,
+        f.accuracy,
+        f.unused,
+        lg(f.evicted),
+        lg(f.stall_share),
+        lg(f.stall_ms_per_mib * 1e3),
+        lg(f.device_latency_us),
+        lg(f.device_request_kib),
+        lg(f.device_mib_per_s),
+        lg(f.window),
+        lg(f64::from(kib.0)),
+    ]
+}
+
+/// What the rules look at, back from a vector: so that both policies can be judged on the same rows.
+///
+/// `None` for a vector of another length.
+pub fn restore(vector: &[f64]) -> Option<Features> {
+    let v: &[f64; COUNT] = vector.try_into().ok()?;
+    let pow = |x: f64| x.exp2() - 1.0;
+    Some(Features {
+        mmap_share: v[0],
+        read_long_share: v[1],
+        mmap_long_share: v[2],
+        read_run: pow(v[3]),
+        mmap_run: pow(v[4]),
+        read_continues: v[5],
+        request: pow(v[6]),
+        jump: pow(v[7]),
+        demand: pow(v[9]),
+        hit_ratio: v[10],
+        late_share: v[11],
+        reuse: v[12],
+        accuracy: v[13],
+        unused: v[14],
+        evicted: pow(v[15]),
+        stall_share: pow(v[16]),
+        stall_ms_per_mib: pow(v[17]) / 1e3,
+        device_latency_us: pow(v[18]),
+        device_request_kib: pow(v[19]),
+        device_mib_per_s: pow(v[20]),
+        window: pow(v[21]),
+        stale_share: 0.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_identify_no_run() {
+        assert_eq!(NAMES.iter().collect::<BTreeSet<_>>().len(), COUNT);
+        for word in ["time", "inode", "pid", "offset", "device_name"] {
+            assert!(NAMES.iter().all(|n| *n != word));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn vectors_are_finite_and_come_back(shares in proptest::array::uniform9(0.0..1.0f64), spans in proptest::array::uniform12(0.0..1e9f64), kib in 0u32..65536) {
+            let [mmap_share, read_long_share, mmap_long_share, read_continues, hit_ratio, late_share, reuse, accuracy, unused] = shares;
+            let [demand, read_run, mmap_run, request, stall_share, window, stall_ms_per_mib, evicted, jump, device_latency_us, device_request_kib, device_mib_per_s] = spans;
+            let f = Features {
+                mmap_share, read_long_share, mmap_long_share, read_continues, hit_ratio, late_share, reuse, accuracy, unused,
+                demand, read_run, mmap_run, request, stall_share, window, stall_ms_per_mib, evicted, jump,
+                device_latency_us, device_request_kib, device_mib_per_s, stale_share: 0.0,
+            };
+            let v = vector(&f, Kib(kib));
+            prop_assert!(v.iter().all(|x| x.is_finite()));
+            let again = vector(&restore(&v).unwrap(), Kib(kib));
+            prop_assert!(v.iter().zip(again).all(|(a, b)| (a - b).abs() < 1e-6), "{v:?} {again:?}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The learned policy: names the pattern, predicts every size, proposes the one with the largest expected gain minus risk.
+//!
+//! It is never less careful than the rules: the same bounds, nothing that was tried, no trial where nobody waits, and wherever the
+//! model knows nothing (unknown vector, little confidence, drift, no clear gain) the rules decide.
+
+use crate::classify::Seen;
+use crate::features::vector;
+use crate::model::{Model, ModelError};
+use crate::predict::Prediction;
+use crate::rules::Rules;
+use keepahead_core::event::{Pattern, Proposal};
+use keepahead_core::features::Features;
+use keepahead_core::known::Known;
+use keepahead_core::policy::{Context, Decision, Policy};
+use keepahead_core::units::Kib;
+
+/// Confidence below which the rules decide: at one wrong name in three the predictions are not worth a trial.
+const SURE: f64 = 0.65;
+/// Expected gain minus risk that is worth a trial: the smallest gain that a trial keeps (`min_gain`).
+const WORTH: f64 = 0.05;
+/// A harm that may be counts half of a gain that is expected: a trial ends it within two blocks.
+const RISK: f64 = 0.5;
+/// Largest raise by prediction alone, as a factor: what lies further away is predicted from less. It does not bound the harm of a
+/// trial: on left-out families and kernels the worst one stayed at 2293 times the stall, where the old value had next to none.
+const RAISE: u32 = 8;
+/// What a doubling must gain for the memory that it takes.
+const DOUBLING: f64 = 0.01;
+
+#[derive(Clone, Debug)]
+pub struct Learned {
+    model: Model,
+}
+
+/// What the model makes of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    pub seen: Seen,
+    /// Every size, ascending, corrected by what trials on the device have shown; empty for an unknown vector.
+    pub predictions: Vec<Prediction>,
+}
+
+impl Learned {
+    /// From a model file. Where it is refused, [`Rules`] is the policy to go on with.
+    pub fn from_bytes(file: &[u8]) -> Result<Learned, ModelError> {
+        Ok(Learned { model: Model::from_bytes(file)? })
+    }
+
+    pub fn new(model: Model) -> Learned {
+        Learned { model }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub fn view(&self, context: &Context) -> View {
+        let x = vector(context.features, context.current);
+        let seen = self.model.classifier.classify(&x);
+        let Some(pattern) = seen.pattern else { return View { seen, predictions: Vec::new() } };
+        let mut predictions = self.model.predictor.predict(&x, pattern, seen.cluster, context.current);
+        if let Some(known) = context.known.get(&pattern) {
+            predictions.iter_mut().for_each(|p| correct(p, known, context.current));
+        }
+        View { seen, predictions }
+    }
+
+    fn decide_known(&self, pattern: Pattern, view: &View, context: &Context) -> Decision {
+        let f = context.features;
+        let sure = view.seen.confidence;
+        if pattern == Pattern::RandomRead {
+            let reason = format!("random read(2) (confidence {sure:.2}) does not depend on read_ahead_kb");
+            return Decision::Abstain { pattern, reason };
+        }
+        if f.stall_share < context.min_stall_share {
+            let reason = format!("{} (confidence {sure:.2}), but hardly anybody waits: nothing to gain", words(pattern, f));
+            return Decision::Abstain { pattern, reason };
+        }
+        let open: Vec<&Prediction> = view.predictions.iter().filter(|p| may_try(p.kib, context)).collect();
+        let proven = context.known.get(&pattern).and_then(|k| k.proven);
+        if let Some(p) = proven.and_then(|kib| open.iter().find(|p| p.kib == kib)) {
+            return Decision::Propose(self.propose(p, pattern, view, context, "proven here before"));
+        }
+        let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(RAISE);
+        let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
+        if let Some(best) = best.filter(|p| score(p, context.current) >= WORTH) {
+            return Decision::Propose(self.propose(best, pattern, view, context, "try"));
+        }
+        let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
+        match with_pattern(Rules.decide(context), pattern) {
+            // Even at its best it would not be kept.
+            Decision::Propose(p) if !open.iter().any(|o| o.kib == p.read_ahead && may_gain(o)) && !open.is_empty() => {
+                Decision::Settled { pattern }
+            }
+            Decision::Propose(mut p) => {
+                if let Some(o) = open.iter().find(|o| o.kib == p.read_ahead) {
+                    p.expected_stall_ratio = o.ratio();
+                }
+                p.reason = format!("{} (confidence {sure:.2}), no clear gain; the rules: {}", words(pattern, f), p.reason);
+                Decision::Propose(p)
+            }
+            decision => decision,
+        }
+    }
+
+    fn propose(&self, to: &Prediction, pattern: Pattern, view: &View, context: &Context, why: &str) -> Proposal {
+        let f = context.features;
+        let reason = format!(
+            "{} (confidence {:.2}): runs of {}, stall {:.2} ms/MiB at {}; predicted {}; {why} {}",
+            words(pattern, f),
+            view.seen.confidence,
+            size(f.run() * 4.0),
+            f.stall_ms_per_mib,
+            context.current,
+            foretold(to, &view.predictions, f.stall_ms_per_mib, context),
+            to.kib.0,
+        );
+        let (expected_stall_ratio, confidence) = (to.ratio(), view.seen.confidence);
+        Proposal { read_ahead: to.kib, pattern, expected_stall_ratio, confidence, reason }
+    }
+}
+
+impl Policy for Learned {
+    fn name(&self) -> &'static str {
+        "learned-1"
+    }
+
+    fn decide(&self, context: &Context) -> Decision {
+        if context.features.demand < context.min_demand {
+            return Rules.decide(context);
+        }
+        let view = self.view(context);
+        let (doubt, pattern) = match view.seen.pattern {
+            None => ("nothing like it in training".to_string(), None),
+            Some(p) if view.seen.confidence < SURE => (format!("{p}? (confidence {:.2})", view.seen.confidence), None),
+            Some(p) if context.known.get(&p).is_some_and(Known::drifted) => {
+                (format!("{p}, but predictions were wrong here lately"), Some(p))
+            }
+            Some(p) => return self.decide_known(p, &view, context),
+        };
+        let decision = Rules.decide(context);
+        let decision = if let Some(pattern) = pattern { with_pattern(decision, pattern) } else { decision };
+        match decision {
+            Decision::Propose(p) => Decision::Propose(Proposal { reason: format!("{doubt}; the rules: {}", p.reason), ..p }),
+            decision => decision,
+        }
+    }
+}
+
+/// Expected gain minus risk, as shares of the present stall.
+fn score(p: &Prediction, present: Kib) -> f64 {
+    let doublings = (f64::from(p.kib.0.max(1)) / f64::from(present.0.max(1))).log2();
+    1.0 - p.ratio() - RISK * (p.high.exp2() - 1.0).max(0.0) - DOUBLING * doublings.max(0.0)
+}
+
+/// What the rules may try too: within bounds, a power of two, neither the present value nor one that was tried.
+fn may_try(kib: Kib, context: &Context) -> bool {
+    let bounds = context.floor..=context.ceiling.floor_power_of_two();
+    kib != context.current && bounds.contains(&kib) && kib.0.is_power_of_two() && !context.tried.contains_key(&kib)
+}
+
+/// What trials here have shown moves the prediction, and narrows the interval as they become many.
+fn correct(p: &mut Prediction, known: &Known, present: Kib) {
+    let narrow = 1.0 / (1.0 + f64::from(known.trials.min(16)) / 2.0).sqrt();
+    let (below, above) = (p.log2_ratio - p.low, p.high - p.log2_ratio);
+    p.log2_ratio += known.correction(present, p.kib);
+    (p.low, p.high) = (p.log2_ratio - below * narrow, p.log2_ratio + above * narrow);
+}
+
+fn with_pattern(decision: Decision, pattern: Pattern) -> Decision {
+    match decision {
+        Decision::Propose(p) => Decision::Propose(Proposal { pattern, ..p }),
+        Decision::Abstain { reason, .. } => Decision::Abstain { pattern, reason },
+        Decision::Settled { .. } => Decision::Settled { pattern },
+    }
+}
+
+fn words(pattern: Pattern, f: &Features) -> String {
+    match pattern {
+        Pattern::Sequential if f.mmap_share > 0.5 => "sequential faults".into(),
+        Pattern::Sequential => "sequential reads".into(),
+        Pattern::RandomMmap => "random faults".into(),
+        Pattern::ShortRuns if f.mmap_share > 0.5 => "short runs of faults".into(),
+        Pattern::ShortRuns => "short runs of reads".into(),
+        pattern => format!("{pattern} access"),
+    }
+}
+
+/// KiB below a MiB, else MiB.
+fn size(kib: f64) -> String {
+    if kib < 1024.0 { format!("{kib:.0} KiB") } else { format!("{:.0} MiB", kib / 1024.0) }
+}
+
+/// Stall at the chosen size and at the two best beside it.
+fn foretold(to: &Prediction, all: &[Prediction], stall: f64, context: &Context) -> String {
+    let mut shown: Vec<&Prediction> = all.iter().filter(|p| p.kib != to.kib && may_try(p.kib, context)).collect();
+    shown.sort_by(|a, b| a.log2_ratio.total_cmp(&b.log2_ratio));
+    shown.truncate(2);
+    shown.push(to);
+    shown.sort_by_key(|p| p.kib);
+    let one = |p: &&Prediction| format!("{:.2} at {}", stall * p.ratio(), p.kib.0);
+    shown.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The learned policy from end to end on test physics: fitting, the file, and what it decides.
+
+mod rows;
+
+use keepahead_core::event::{Outcome, Pattern, Proposal};
+use keepahead_core::features::Features;
+use keepahead_core::known::Known;
+use keepahead_core::policy::{Context, Decision, Policy, Tried};
+use keepahead_core::units::Kib;
+use keepahead_policies::learned::Learned;
+use keepahead_policies::model::{Model, ModelError};
+use keepahead_policies::predict::{Form, Predictor};
+use keepahead_policies::rules::Rules;
+use keepahead_policies::train::{TrainError, Trained, train};
+use proptest::prelude::*;
+use rows::{Program, SIZES, rows};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+fn trained() -> &'static Trained {
+    static TRAINED: OnceLock<Trained> = OnceLock::new();
+    TRAINED.get_or_init(|| train(&rows(120, 1), 7).unwrap())
+}
+
+fn learned() -> Learned {
+    Learned::new(trained().model.clone())
+}
+
+struct Asked<'a> {
+    features: Features,
+    current: u32,
+    tried: &'a [u32],
+    known: BTreeMap<Pattern, Known>,
+}
+
+impl Asked<'_> {
+    fn of(program: Program, current: u32) -> Asked<'static> {
+        Asked { features: program.features(current, 1.0), current, tried: &[], known: BTreeMap::new() }
+    }
+
+    fn by(&self, policy: &dyn Policy) -> Decision {
+        let tried = |kib: &u32| (Kib(*kib), Tried { outcome: Outcome::Reverted, stall_ratio: Some(1.0) });
+        policy.decide(&Context {
+            features: &self.features,
+            current: Kib(self.current),
+            tried: &self.tried.iter().map(tried).collect(),
+            known: &self.known,
+            floor: Kib(4),
+            ceiling: Kib(16384),
+            min_demand: 25.0,
+            min_stall_share: 0.02,
+        })
+    }
+}
+
+fn proposal(decision: Decision) -> Proposal {
+    match decision {
+        Decision::Propose(p) => p,
+        other => panic!("no proposal: {other:?}"),
+    }
+}
+
+const SCAN: Program = Program { pattern: Pattern::Sequential, run: 65536.0, think: 500.0, latency: 2000.0, bandwidth: 400.0 };
+const FAULTS: Program = Program { pattern: Pattern::RandomMmap, run: 4.0, think: 500.0, latency: 200.0, bandwidth: 400.0 };
+
+#[test]
+fn unseen_families_devices_and_kernels_are_named_and_served() {
+    let metrics = &trained().metrics;
+    println!("{}", serde_json::to_string_pretty(metrics).unwrap());
+    assert_eq!(metrics.splits.iter().map(|s| s.left_out.as_str()).collect::<Vec<_>>(), ["family", "device", "kernel", "run"]);
+    for split in &metrics.splits {
+        assert!(split.accuracy_percent >= 95.0 && split.unknown_percent < 10.0, "{split:?}");
+        assert!(split.learned.end_to_best < 1.15, "{split:?}");
+        assert!(split.learned.end_to_best <= split.rules.end_to_best, "{split:?}");
+        assert!(split.learned.worst_to_default <= 1.0, "a verified climb never ends above the default: {split:?}");
+    }
+}
+
+#[test]
+fn the_same_rows_and_seed_give_the_same_bytes() {
+    let [a, b, other] = [1, 1, 2].map(|seed| train(&rows(30, seed), 7).unwrap());
+    assert_eq!(a.metrics, b.metrics);
+    assert_eq!(a.model.to_bytes().unwrap(), b.model.to_bytes().unwrap());
+    assert_ne!(a.model.training_set, other.model.training_set);
+}
+
+#[test]
+fn a_file_comes_back_and_any_flipped_bit_is_refused() {
+    let bytes = trained().model.to_bytes().unwrap();
+    println!("{} bytes", bytes.len());
+    assert_eq!(Model::from_bytes(&bytes).unwrap(), trained().model);
+    for at in (0..bytes.len()).step_by(997).chain(0..40) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        assert!(Learned::from_bytes(&damaged).is_err(), "byte {at}");
+    }
+    assert!(matches!(Model::from_bytes(&bytes[..bytes.len() / 2]), Err(ModelError::Damaged { .. })));
+    assert_eq!(Model::from_bytes(b""), Err(ModelError::NoModel));
+}
+
+#[test]
+fn models_for_something_else_are_refused_by_name() {
+    let changed = |change: fn(&mut Model)| {
+        let mut model = trained().model.clone();
+        change(&mut model);
+        Model::from_bytes(&model.to_bytes().unwrap()).unwrap_err()
+    };
+    assert_eq!(changed(|m| m.features_version += 1), ModelError::Features(2));
+    assert_eq!(changed(|m| m.linfa = "0.7.0".into()), ModelError::Linfa("0.7.0".into()));
+    assert_eq!(changed(|m| m.feature_names[3] = "inode".into()), ModelError::Names("inode".into()));
+    assert_eq!(changed(|m| m.predictor.sizes[0] = 8), ModelError::Unsound("predictor"));
+}
+
+#[test]
+fn rows_that_cannot_be_are_refused_by_number() {
+    let refused = |change: fn(&mut Vec<keepahead_policies::dataset::Row>)| {
+        let mut rows = rows(20, 1);
+        change(&mut rows);
+        train(&rows, 1).unwrap_err()
+    };
+    assert_eq!(refused(|r| r.truncate(3)), TrainError::TooFew { found: 1, least: 10 });
+    assert!(matches!(refused(|r| _ = r[5].features.pop()), TrainError::Features { row: 5, .. }));
+    assert_eq!(refused(|r| _ = r[4].labels.pop()), TrainError::Sizes { row: 4 });
+    assert!(matches!(refused(|r| r[6].labels[0].stall_ns_per_mib = f64::NAN), TrainError::Number { row: 6, .. }));
+}
+
+#[test]
+fn a_scan_is_raised_in_one_step_and_faults_are_lowered() {
+    let up = proposal(Asked::of(SCAN, 128).by(&learned()));
+    println!("{}", up.reason);
+    assert!(up.read_ahead >= Kib(512) && up.pattern == Pattern::Sequential && up.expected_stall_ratio < 0.6, "{up:?}");
+    for word in [
+        "sequential reads (confidence 0.9",
+        "runs of 64 MiB",
+        "ms/MiB at 128 KiB",
+        "; predicted ",
+        &format!("try {}", up.read_ahead.0),
+    ] {
+        assert!(up.reason.contains(word), "`{word}` is not in: {}", up.reason);
+    }
+    let down = proposal(Asked::of(FAULTS, 128).by(&learned()));
+    println!("{}", down.reason);
+    assert!(down.read_ahead <= Kib(16) && down.pattern == Pattern::RandomMmap, "{down:?}");
+    let random = Program { pattern: Pattern::RandomRead, ..FAULTS };
+    assert!(matches!(Asked::of(random, 128).by(&learned()), Decision::Abstain { pattern: Pattern::RandomRead, .. }));
+}
+
+#[test]
+fn what_was_never_seen_is_left_to_the_rules() {
+    let mut asked = Asked::of(SCAN, 128);
+    asked.features =
+        Features { mmap_share: 0.55, mmap_long_share: 0.5, read_long_share: 0.3, mmap_run: 9.0, jump: 1e9, ..asked.features };
+    let p = proposal(asked.by(&learned()));
+    assert!(p.reason.starts_with("nothing like it in training; the rules: "), "{}", p.reason);
+    assert_eq!(p.read_ahead, proposal(asked.by(&Rules)).read_ahead);
+}
+
+/// A trial's outcome: kept at this ratio, or reverted.
+fn outcome(outcome: Outcome, ratio: f64) -> keepahead_core::event::Verdict {
+    let stall_ratio = Some(keepahead_core::event::Interval { low: ratio, mean: ratio, high: ratio });
+    keepahead_core::event::Verdict { outcome, reason: String::new(), pairs: 3, confidence: 0.95, stall_ratio, hit_change: None }
+}
+
+#[test]
+fn a_proven_value_is_proposed_first_when_its_pattern_returns() {
+    let mut asked = Asked::of(SCAN, 16);
+    let mut first = proposal(asked.by(&learned()));
+    first.read_ahead = Kib(256);
+    let mut known = Known::default();
+    known.learn(Kib(16), &first, &outcome(Outcome::Kept, first.expected_stall_ratio));
+    asked.known.insert(Pattern::Sequential, known);
+    let again = proposal(asked.by(&learned()));
+    assert!(again.read_ahead == Kib(256) && again.reason.ends_with("proven here before 256"), "{again:?}");
+    asked.tried = &[256];
+    assert_ne!(proposal(asked.by(&learned())).read_ahead, Kib(256));
+}
+
+#[test]
+fn predictions_that_stay_wrong_hand_over_to_the_rules() {
+    let mut asked = Asked::of(SCAN, 128);
+    let first = proposal(asked.by(&learned()));
+    let mut known = Known::default();
+    for _ in 0..3 {
+        known.learn(Kib(128), &first, &outcome(Outcome::Reverted, 3.0));
+    }
+    asked.known.insert(Pattern::Sequential, known);
+    let p = proposal(asked.by(&learned()));
+    assert!(p.reason.contains("predictions were wrong here lately; the rules: "), "{}", p.reason);
+}
+
+#[test]
+fn a_trial_moves_what_is_predicted_beside_it() {
+    let mut asked = Asked::of(SCAN, 128);
+    let first = proposal(asked.by(&learned()));
+    let mut known = Known::default();
+    known.learn(Kib(128), &first, &outcome(Outcome::Reverted, first.expected_stall_ratio * 1.7));
+    asked.known.insert(Pattern::Sequential, known);
+    asked.tried = &[];
+    let again = proposal(asked.by(&learned()));
+    assert!(again.expected_stall_ratio > first.expected_stall_ratio, "{first:?} {again:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn proposals_are_as_careful_as_the_rules_and_end(seed: u64, start in 0usize..13, floor in 2u32..6, ceiling in 4u32..40_000) {
+        let mut rng = <rand_xoshiro::Xoshiro256PlusPlus as rand::SeedableRng>::seed_from_u64(seed);
+        let program = Program::draw(&mut rng);
+        let (policy, current) = (learned(), SIZES[start]);
+        let (features, known) = (program.features(current, 1.0), BTreeMap::new());
+        let (floor, ceiling) = (Kib(1 << floor), Kib(ceiling.max(1 << floor)));
+        let mut tried = BTreeMap::new();
+        for _ in 0..=SIZES.len() {
+            let context = Context {
+                features: &features, current: Kib(current), tried: &tried, known: &known, floor, ceiling, min_demand: 25.0, min_stall_share: 0.02,
+            };
+            let Decision::Propose(p) = policy.decide(&context) else { return Ok(()) };
+            prop_assert!(p.read_ahead >= floor && p.read_ahead <= ceiling && p.read_ahead.0.is_power_of_two());
+            prop_assert!(p.read_ahead != Kib(current) && !tried.contains_key(&p.read_ahead));
+            prop_assert!(p.expected_stall_ratio.is_finite() && (0.0..=1.0).contains(&p.confidence));
+            tried.insert(p.read_ahead, Tried { outcome: Outcome::Reverted, stall_ratio: Some(1.0) });
+        }
+        prop_assert!(false, "never ends: {tried:?}");
+    }
+}
+
+/// Every regression, whichever was chosen, follows the physics of what it has seen.
+#[test]
+fn each_regression_is_the_same_every_time_and_finds_the_direction() {
+    let rows = rows(60, 3);
+    let rows: Vec<&keepahead_policies::dataset::Row> = rows.iter().collect();
+    for form in [Form::ElasticNet, Form::ElasticNetByPattern, Form::Trees] {
+        let predictor = Predictor::fit(&rows, form).unwrap();
+        assert!(predictor == Predictor::fit(&rows, form).unwrap() && predictor.is_sound(), "{form:?}");
+        let ratio = |program: Program, kib: u32| {
+            let x = keepahead_policies::features::vector(&program.features(128, 1.0), Kib(128));
+            let all = predictor.predict(&x, program.pattern, 0, Kib(128));
+            all.iter().find(|p| p.kib == Kib(kib)).unwrap().ratio()
+        };
+        let ratios = [ratio(SCAN, 1024), ratio(FAULTS, 16), ratio(FAULTS, 2048)];
+        // Few rows make large leaves, in which random faults lie beside short runs: then the curve is flat, never the wrong way.
+        let slack = if form == Form::Trees { 1e-9 } else { -0.1 };
+        assert!(ratios[0] < 0.9 && ratios[1] < 1.0 + slack && ratios[2] > 1.0 - slack, "{form:?}: {ratios:?}");
+        assert_eq!(ratio(SCAN, 128), 1.0);
+    }
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a device's own trials have taught of a pattern: verdicts in, a correction of the policy's expectation and the proven value
+//! out. Kept while the pattern is away, so that a phase that returns is answered at once.
+//!
+//! The correction is recursive least squares with a forgetting factor (Ljung, System Identification, 1999, 11.2) over a line and a
+//! parabola in log2 of the size: what a trial shows at one size says something of its neighbours.
+
+use crate::event::{Outcome, Proposal, Verdict};
+use crate::units::Kib;
+use serde::{Deserialize, Serialize};
+
+/// Weight of the past at each trial: about ten trials are remembered.
+const FORGET: f64 = 0.9;
+/// Variance of one trial's log2 stall ratio: the testbed's repeats differ by some 15 %.
+const NOISE: f64 = 0.04;
+/// Variance of the correction before the first trial, and the most it may become by forgetting.
+const PRIOR: f64 = 0.1;
+/// Largest correction, doublings of stall per doubling of the size.
+const BOUND: f64 = 1.0;
+/// An expectation off by more than a factor of two was wrong.
+const WRONG: f64 = 1.0;
+/// Least ratio that an aborted trial has shown (`harm_ratio`).
+const HARM: f64 = 2.0;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// The value that a trial has last kept and none has refuted since.
+    pub proven: Option<Kib>,
+    /// Trials learned from.
+    pub trials: u32,
+    /// Coefficients of the correction.
+    weights: [f64; 2],
+    /// Their covariance: variances, then what they share.
+    covariance: [f64; 3],
+    /// Share of wrong expectations, recent ones first.
+    wrong: f64,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known { proven: None, trials: 0, weights: [0.0; 2], covariance: [PRIOR, PRIOR, 0.0], wrong: 0.0 }
+    }
+}
+
+impl Known {
+    /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing.
+    pub fn learn(&mut self, from: Kib, proposal: &Proposal, verdict: &Verdict) {
+        let to = proposal.read_ahead;
+        match verdict.outcome {
+            Outcome::Void => return,
+            Outcome::Kept => self.proven = Some(to),
+            Outcome::Reverted | Outcome::Aborted if self.proven == Some(to) => self.proven = None,
+            Outcome::Reverted | Outcome::Aborted => {}
+        }
+        let shown = match (verdict.stall_ratio, verdict.outcome) {
+            (Some(ratio), _) => ratio.mean,
+            // Ended by harm before two pairs: at least that bad.
+            (None, Outcome::Aborted) => HARM.max(proposal.expected_stall_ratio),
+            (None, _) => return,
+        };
+        let surprise = shown.max(1e-3).log2() - proposal.expected_stall_ratio.max(1e-3).log2();
+        if !surprise.is_finite() {
+            return;
+        }
+        self.trials = self.trials.saturating_add(1);
+        self.wrong = 0.6 * self.wrong + if surprise.abs() > WRONG { 0.4 } else { 0.0 };
+        self.correct(difference(from, to), surprise);
+        if self.drifted() {
+            // What was true is not any more: learn anew, and bring back nothing.
+            (self.proven, self.weights, self.covariance) = (None, [0.0; 2], [PRIOR, PRIOR, 0.0]);
+        }
+    }
+
+    /// Added to the expected log2 stall ratio of `to` against `from`.
+    pub fn correction(&self, from: Kib, to: Kib) -> f64 {
+        let d = difference(from, to);
+        self.weights[0] * d[0] + self.weights[1] * d[1]
+    }
+
+    /// Two wrong expectations of the last few: the policy's model does not hold here.
+    pub fn drifted(&self) -> bool {
+        self.wrong > 0.6
+    }
+
+    /// Finite, and within the bounds that learning keeps.
+    pub fn is_sound(&self) -> bool {
+        let bound = |w: f64| w.abs() <= BOUND;
+        self.weights.iter().all(|w| bound(*w))
+            && self.covariance.iter().all(|c| c.abs() <= PRIOR)
+            && (0.0..=1.0).contains(&self.wrong)
+    }
+
+    fn correct(&mut self, d: [f64; 2], surprise: f64) {
+        let [a, b, c] = self.covariance;
+        let pd = [a * d[0] + c * d[1], c * d[0] + b * d[1]];
+        let gain = pd.map(|p| p / (FORGET * NOISE + d[0] * pd[0] + d[1] * pd[1]));
+        for (w, gain) in self.weights.iter_mut().zip(gain) {
+            *w = (*w + gain * surprise).clamp(-BOUND, BOUND);
+        }
+        let after = [a - gain[0] * pd[0], b - gain[1] * pd[1], c - gain[0] * pd[1]].map(|p| p / FORGET);
+        // Scaled as a whole, so that it stays a covariance.
+        let scale = (PRIOR / after[0].max(after[1])).min(1.0);
+        self.covariance = after.map(|p| p * scale);
+    }
+}
+
+/// How far the line and the parabola move from one size to the other.
+fn difference(from: Kib, to: Kib) -> [f64; 2] {
+    // Around 128 KiB, the kernel's default; the parabola is as steep as the line four doublings away.
+    let at = |kib: Kib| f64::from(kib.0.max(1)).log2() - 7.0;
+    let (a, b) = (at(from), at(to));
+    [b - a, (b * b - a * a) / 8.0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Interval, Pattern};
+    use proptest::prelude::*;
+
+    fn proposal(to: u32, expected: f64) -> Proposal {
+        let reason = String::new();
+        Proposal { read_ahead: Kib(to), pattern: Pattern::Sequential, expected_stall_ratio: expected, confidence: 0.9, reason }
+    }
+
+    fn verdict(outcome: Outcome, ratio: Option<f64>) -> Verdict {
+        let stall_ratio = ratio.map(|mean| Interval { low: mean, mean, high: mean });
+        Verdict { outcome, reason: String::new(), pairs: 3, confidence: 0.95, stall_ratio, hit_change: None }
+    }
+
+    #[test]
+    fn a_trial_corrects_its_size_and_its_neighbours() {
+        let mut known = Known::default();
+        known.learn(Kib(128), &proposal(512, 0.8), &verdict(Outcome::Kept, Some(0.5)));
+        assert_eq!((known.proven, known.trials), (Some(Kib(512)), 1));
+        let (near, same) = (known.correction(Kib(128), Kib(256)), known.correction(Kib(128), Kib(128)));
+        let there = known.correction(Kib(128), Kib(512));
+        assert!(there < -0.4 && there > -0.68, "towards log2(0.5 / 0.8): {there}");
+        assert!(near < 0.0 && near > there && same == 0.0);
+        assert!((there + known.correction(Kib(512), Kib(128))).abs() < 1e-12, "the way back is the opposite");
+    }
+
+    #[test]
+    fn a_refuted_value_is_not_proven_any_more() {
+        let mut known = Known::default();
+        known.learn(Kib(128), &proposal(512, 0.5), &verdict(Outcome::Kept, Some(0.5)));
+        known.learn(Kib(64), &proposal(512, 0.5), &verdict(Outcome::Void, None));
+        assert_eq!(known.proven, Some(Kib(512)));
+        known.learn(Kib(64), &proposal(512, 0.5), &verdict(Outcome::Reverted, Some(1.1)));
+        assert_eq!(known.proven, None);
+    }
+
+    #[test]
+    fn expectations_that_stay_wrong_are_drift_and_right_ones_end_it() {
+        let mut known = Known::default();
+        known.learn(Kib(128), &proposal(512, 0.5), &verdict(Outcome::Kept, Some(0.5)));
+        known.learn(Kib(512), &proposal(1024, 0.5), &verdict(Outcome::Aborted, None));
+        assert!(!known.drifted());
+        known.learn(Kib(512), &proposal(2048, 0.5), &verdict(Outcome::Aborted, None));
+        assert!(known.drifted() && known.proven.is_none() && known.correction(Kib(128), Kib(512)) == 0.0);
+        known.learn(Kib(512), &proposal(256, 1.0), &verdict(Outcome::Reverted, Some(1.1)));
+        assert!(!known.drifted());
+    }
+
+    proptest! {
+        #[test]
+        fn stays_bounded_and_converges(ratios in proptest::collection::vec((0.01..10.0f64, 2u32..15, 2u32..15), 1..60), slope in -0.5..0.5f64) {
+            let mut known = Known::default();
+            for (ratio, from, to) in ratios {
+                known.learn(Kib(1 << from), &proposal(1 << to, 1.0), &verdict(Outcome::Reverted, Some(ratio)));
+                prop_assert!(known.is_sound(), "{known:?}");
+            }
+            let mut known = Known::default();
+            for step in 0..12 {
+                let (from, to) = (Kib(128), Kib(32 << (step % 6)));
+                let truth = (slope * difference(from, to)[0]).exp2();
+                let expected = known.correction(from, to).exp2();
+                known.learn(from, &proposal(to.0, expected), &verdict(Outcome::Reverted, Some(truth)));
+            }
+            let off = known.correction(Kib(128), Kib(1024)) - slope * 3.0;
+            prop_assert!(off.abs() < 0.3, "{off}");
+        }
+    }
+}
