@@ -84,8 +84,9 @@ mod real_kernel {
         }
     }
 
-    /// Whole runs are compared, three times at most: others use this machine too. The device of the testbed has a throttle and hardly
-    /// any latency, so one thread that only reads fills it without help; what a plan adds is that reading and computing overlap.
+    /// What a plan adds is that reading and computing overlap: nearly every file is there when the reader comes. How much faster that is
+    /// depends on what a read costs without it, and the disk below the testbed swings by four (1.2 to 2.2 times were seen); whole
+    /// runs are compared, three times at most.
     #[test]
     fn a_plan_over_shuffled_files_lets_reading_and_computing_overlap() {
         let Some(mut volume) = Volume::new() else { return };
@@ -95,19 +96,24 @@ mod real_kernel {
         let (done, said) = volume.keepahead(&["pin", &volume.testbed.name, "128"]);
         assert!(done, "{said}");
         let speed = |run: &Value| run["mb_per_s"].as_f64().unwrap();
-        let mut best = 0.0f64;
+        let mut seen = String::new();
         for _ in 0..3 {
             let (without, with) = (volume.epoch(1.0, false), volume.epoch(1.0, true));
             let ratio = speed(&with) / speed(&without);
-            println!("{:.1} MB/s without a plan, {:.1} with: x{ratio:.2}; {}", speed(&without), speed(&with), with["stats"]);
+            seen += &format!(
+                "{:.1} MB/s without a plan, {:.1} with: x{ratio:.2}; {}\n",
+                speed(&without),
+                speed(&with),
+                with["stats"]
+            );
+            println!("{seen}");
             let of = |what: &str| with["stats"][what]["ranges"].as_u64().unwrap();
             assert_eq!(of("hits") + of("late") + of("lost") + of("missed"), FILES as u64);
-            best = best.max(ratio);
-            if best > 1.5 {
+            if ratio > 1.1 && of("hits") > FILES as u64 * 9 / 10 {
                 return;
             }
         }
-        panic!("x{best:.2}");
+        panic!("{seen}");
     }
 
     #[test]

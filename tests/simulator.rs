@@ -54,6 +54,23 @@ fn the_number_of_threads_changes_no_byte() {
 }
 
 #[test]
+fn a_measured_profile_takes_the_place_of_a_named_one() {
+    let (_dir, device) =
+        written("slow.toml", b"channels = 1\nbandwidth_mb = 10\nmax_sectors_kb = 128\nlatency = { median_us = 1000 }\n");
+    let file = scenario("testbed-seq-read.toml");
+    let throughput = |profile: &str| {
+        let (code, out, err) = sim(&["run", &file, "--policy", "128", "--device-profile", profile, "--format", "json"]);
+        assert_eq!(code, 0, "{err}");
+        let report: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+        report["disks"][0]["figures"]["work_bytes"].as_f64().unwrap() / 60.0 / 1048576.0
+    };
+    let slow = throughput(device.to_str().unwrap());
+    assert!(slow < 10.0 && throughput("nvme") > 10.0 * slow, "{slow}");
+    let (code, _, err) = sim(&["run", &file, "--device-profile", "missing.toml"]);
+    assert!(code == 1 && err.contains("missing.toml"), "{code} {err}");
+}
+
+#[test]
 fn run_reports_under_any_policy_kernel_and_device() {
     let file = scenario("phases-three.toml");
     let (code, out, err) =

@@ -186,6 +186,8 @@ pub struct Spec {
     pub end: Nanos,
     /// Relative error of the sensor's weighted counters (it samples), standard deviation; 0 for exact.
     pub sensor_noise: f64,
+    /// From the end of I/O to the waiting task's next instruction.
+    pub wake: Nanos,
     /// Names of the phases, by the number in [`Op::Phase`](crate::workload::Op::Phase).
     pub phases: Vec<String>,
 }

@@ -34,7 +34,7 @@ fn a_good_scenario_passes() {
 
 #[test]
 fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
-    insta::assert_snapshot!(refused("memory_mib", "memry_mib"), @r#"line 4, column 1: unknown field `memry_mib`, expected one of `name`, `shows`, `seed`, `duration_s`, `kernel`, `reclaim`, `memory_mib`, `sensor_noise`, `settings`, `bands`, `cgroup`, `device`, `files`, `task`, `happening`: did you mean `memory_mib`?"#);
+    insta::assert_snapshot!(refused("memory_mib", "memry_mib"), @r#"line 4, column 1: unknown field `memry_mib`, expected one of `name`, `shows`, `seed`, `duration_s`, `kernel`, `reclaim`, `memory_mib`, `sensor_noise`, `wake_us`, `ladder_kib`, `settings`, `bands`, `cgroup`, `device`, `files`, `task`, `happening`: did you mean `memory_mib`?"#);
     insta::assert_snapshot!(refused("request_kib", "reqest_kib"), @r#"line 16, column 36: unknown field `reqest_kib`, expected one of `files`, `access`, `request_kib`, `extent_kib`, `zipf`: did you mean `request_kib`?"#);
     insta::assert_snapshot!(refused("program.random", "program.rando"), @r#"line 16, column 9: unknown variant `rando`, expected one of `idle`, `sequential`, `reverse`, `strided`, `random`, `runs`, `streams`, `phases`, `rocksdb`, `epochs`, `weights`, `install`, `log`: did you mean `random`?"#);
     insta::assert_snapshot!(refused("profile =", "read_ahead_kib = 4\nprofile ="), @r#"line 8, column 1: unknown field `read_ahead_kib`, expected one of `label`, `profile`, `figures`, `read_ahead_kb`, `filesystem`: did you mean `read_ahead_kb`?"#);

@@ -114,9 +114,18 @@ fn actuator(per_second: u32, rules: FileRules) -> Result<OpenFilesActuator, Actu
     OpenFilesActuator::new(rules, per_second, "/proc")
 }
 
+/// An open file counts for the first process that has it. A child that is still in execve has its siblings' files too: it goes on before
+/// they are closed, and on a busy machine stays there for a while.
 fn held(files: &mut OpenFilesActuator, bdi: &BdiName, child: &HeldBy) -> OpenFile {
-    let listed = files.list(std::slice::from_ref(bdi)).unwrap();
-    listed.into_iter().find(|file| file.tgid == child.0.id()).expect("the child's file is listed")
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let listed = files.list(std::slice::from_ref(bdi)).unwrap();
+        match listed.into_iter().find(|file| file.tgid == child.0.id()) {
+            Some(file) => return file,
+            None if Instant::now() > end => panic!("the child's file is not listed"),
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 /// Sets the knob whatever stands there: where a test begins.

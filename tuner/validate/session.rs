@@ -18,8 +18,9 @@ use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Runs of a script before it is given up as disturbed.
-const RUNS: u32 = 5;
+/// Runs of a script before it is given up as disturbed. With the pauses between them 14 s: kswapd, once woken on a machine that builds
+/// something, reclaims for seconds.
+const RUNS: u32 = 24;
 
 pub struct Session {
     environment: Environment,
@@ -117,7 +118,7 @@ impl Session {
                 Err(Failed::Disturbed(by)) => last = by,
                 Err(Failed::Error(error)) => return Err(error),
             }
-            // Somebody's drop_caches takes a while.
+            // Somebody's drop_caches takes a while, and so does reclaim.
             std::thread::sleep(Duration::from_millis(50 * u64::from(run)));
         }
         Err(ValidateError::Disturbed { times: RUNS, by: last })

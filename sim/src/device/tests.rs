@@ -60,8 +60,9 @@ fn profiles_reproduce_the_figures_that_they_are_made_from() {
         ("gp2-burst", 32, 4096, true, 3000.0),
         ("hdd", 1, 1 << 20, false, 249e6 / 1048576.0),
         ("nfs", 8, 1 << 20, false, 117.6e6 / 1048576.0),
-        ("loop", 1, 4096, true, 1e6 / 74.0),
-        ("loop", 1, 1 << 20, false, 1e6 / 899.0),
+        // Less the 28 µs that waking the reader takes, which is not the device's.
+        ("loop", 1, 4096, true, 1e6 / (74.0 - 28.0)),
+        ("loop", 1, 1 << 20, false, 1e6 / (899.0 - 28.0)),
     ] {
         let got = closed_loop(&mut *disk(&format!("profile = '{name}'")), depth, bytes, random, 20_000);
         assert!((got / wanted - 1.0).abs() < 0.08, "{name} depth {depth} {bytes} bytes: {got:.0}/s, wanted {wanted:.0}/s");

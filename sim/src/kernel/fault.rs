@@ -39,8 +39,8 @@ impl Kernel {
         let file = self.opens[self.maps.all[call.map].open].file;
         let disk = self.files[file as usize].disk;
         if let Some(since) = call.slept_since.take() {
+            now.0 += self.wake;
             let slept = now.since(since).0;
-            now.0 += cpu::WAKE;
             probe.fault_wait(&mut self.disks[disk].seen, slept, *now);
         }
         // Beyond the end of the file: SIGBUS in the real one.

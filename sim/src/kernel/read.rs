@@ -130,8 +130,8 @@ impl Kernel {
         let c = &mut self.disks[disk].seen;
         c.spec_used += pending;
         if let Some(since) = call.slept_since.take() {
+            now.0 += self.wake;
             probe.read_wait(c, now.since(since).0, pending > 0);
-            now.0 += cpu::WAKE;
         }
         self.used(file, index, last);
         now.0 += (last - index + 1) * cpu::COPY;

@@ -53,6 +53,7 @@ pub(super) fn spec(scenario: &Scenario) -> Result<Spec, ScenarioError> {
         happenings: happenings(scenario)?,
         end: nanos(scenario.duration_s),
         sensor_noise: scenario.sensor_noise,
+        wake: Nanos((scenario.wake_us * 1e3) as u64),
         phases,
     })
 }

@@ -100,6 +100,7 @@ impl TraceSpec {
             happenings: Vec::new(),
             end: Nanos(u64::MAX),
             sensor_noise: 0.0,
+            wake: Nanos(crate::kernel::cpu::WAKE),
             phases: Vec::new(),
         };
         Ok((spec, Replay(demux)))

@@ -98,6 +98,7 @@ impl<'a> World<'a> {
         }
         let mut happenings = happenings.into_iter();
         let next_happening = happenings.next();
+        kernel.wake = spec.wake.0;
         let driver = Driver::new(control, &labels, &kernel, spec.seed, spec.sensor_noise);
         let ledger = Ledger::new(labels, spec.phases, &kernel);
         Ok(World {

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
+use keepahead_sim::device::Profile;
 use keepahead_sim::report::Report;
 use keepahead_sim::scenario::Scenario;
 use keepahead_sim::spec::{Control, Generation, Spec};
@@ -21,7 +22,8 @@ mod trace;
 /// Overrides that scenarios and traces share.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArgs {
-    /// Put every file on a device of this profile: hdd, sata-ssd, nvme, gp3, gp2-burst, nfs, loop [default for traces: gp3].
+    /// Put every file on a device of this profile: hdd, sata-ssd, nvme, gp3, gp2-burst, nfs, loop, or a file (.toml) as `sim calibrate`
+    /// writes it [default for traces: gp3].
     #[arg(long, value_name = "NAME")]
     pub device_profile: Option<String>,
     /// Page cache that fits, MiB [default for traces: 1024].
@@ -147,12 +149,24 @@ impl Input {
     }
 }
 
+/// The figures of a device: built-in ones by name, or those of a file.
+fn profile(name: &str) -> anyhow::Result<toml::Table> {
+    let profile = if name.ends_with(".toml") {
+        let path = Path::new(name);
+        let text = std::fs::read_to_string(path).with_context(|| name.to_owned())?;
+        Profile::from_table(toml::from_str(&text).map_err(|e| bad(path, e))?).map_err(|e| bad(path, e))
+    } else {
+        Profile::named(name).map_err(|e| bad(Path::new("--device-profile"), e))
+    };
+    Ok(toml::Table::try_from(profile?)?)
+}
+
 fn scenario(path: &Path, text: &str, args: &MachineArgs) -> anyhow::Result<Scenario> {
     let mut scenario = Scenario::parse(text).map_err(|e| bad(path, e))?;
-    if let Some(profile) = &args.device_profile {
+    if let Some(name) = &args.device_profile {
+        let figures = profile(name)?;
         for device in &mut scenario.devices {
-            device.profile = Some(profile.clone());
-            device.figures = toml::Table::new();
+            (device.profile, device.figures) = (None, figures.clone());
         }
     }
     if let Some(mib) = args.memory_mib {

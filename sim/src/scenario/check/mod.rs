@@ -83,6 +83,7 @@ pub(super) fn cgroup(scenario: &Scenario, key: &str, name: &str) -> Result<usize
 pub(super) fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
     range("duration_s", scenario.duration_s, 0.001, LONGEST_S, "60 to 180 s are enough to settle")?;
     range("sensor_noise", scenario.sensor_noise, 0.0, 1.0, "0.1 is already much: the sensor's figures are off by 10 %")?;
+    range("wake_us", scenario.wake_us, 0.0, 10_000.0, "hardware takes about 5, virtual machines about 28")?;
     super::settings::merged(&scenario.settings)?;
     ladder(&scenario.ladder_kib)?;
     bands(scenario)?;

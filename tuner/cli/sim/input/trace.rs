@@ -55,7 +55,7 @@ impl Trace {
             return Err(bad(path, format!("--memory-mib {mebibytes}: must be above 0 and at most 1000000000")));
         }
         let name = args.device_profile.as_deref().unwrap_or("gp3");
-        let profile = Profile::named(name).map_err(|e| bad(path, e))?;
+        let profile = Profile::from_table(super::profile(name)?).map_err(|e| bad(path, e))?;
         let content = hash(path)?;
         let (format, mut source) = source(path, args.trace_format)?;
         // Block traces know no processes: files go on side by side.
