@@ -11,7 +11,7 @@ use keepahead_core::event::Pattern;
 use linfa::traits::{Fit, Predict};
 use linfa::{DatasetBase, ParamGuard};
 use linfa_clustering::{GaussianMixtureModel, KMeans};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, s};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 const SOFT: f64 = 0.01;
 /// How far beyond the 99th percentile of its own rows a cluster still reaches (squared distance).
 const REACH: f64 = 3.0;
+
+/// Rows that clusters are found in; more, taken at even distances, make them no better and cost minutes.
+const MOST: usize = 3000;
 
 /// How clusters are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +76,10 @@ impl Classifier {
         let scaler = Scaler::fit(&shapes);
         let scaled: Vec<f64> = shapes.iter().flat_map(|x| scaler.apply(x)).collect();
         let x = Array2::from_shape_vec((rows.len(), SHAPE), scaled).ok()?;
+        let some = x.slice(s![..;rows.len().div_ceil(MOST), ..]).to_owned();
         let clusters = match method {
-            Method::KMeans => spheres(&x, clusters, seed)?,
-            Method::GaussianMixture => mixture(&x, clusters, seed)?,
+            Method::KMeans => spheres(&some, clusters, seed)?,
+            Method::GaussianMixture => mixture(&some, clusters, seed)?,
         };
         let mut model = Classifier { scaler, clusters, calibration: Vec::new() };
         model.name(x.view(), rows);
@@ -259,7 +263,7 @@ fn mixture(x: &Array2<f64>, clusters: usize, seed: u64) -> Option<Vec<Cluster>> 
 }
 
 /// Lower triangle `L` of `a = L Lᵀ`, row by row; `None` where `a` is not positive definite.
-fn cholesky(a: &Array2<f64>) -> Option<Vec<f64>> {
+pub(crate) fn cholesky(a: &Array2<f64>) -> Option<Vec<f64>> {
     let n = a.nrows();
     let mut l = vec![0.0; n * (n + 1) / 2];
     for i in 0..n {

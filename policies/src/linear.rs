@@ -2,6 +2,7 @@
 //! Multi-task elastic net (linfa): vectors and curves in, coefficients out. One penalty for a term over all sizes, so a feature
 //! counts at every size or at none, and neighbours stay alike.
 
+use crate::classify::cholesky;
 use crate::dataset::Row;
 use crate::features::COUNT;
 use crate::predict::targets;
@@ -35,17 +36,19 @@ impl Linear {
         // linfa's intercept is the mean of the targets, which is right for centred terms only.
         let centre = x.mean_axis(Axis(0)).ok_or("no rows")?;
         x -= &centre;
+        let y_mean = y.mean_axis(Axis(0)).ok_or("no rows")?;
+        let (x, y) = condensed(&x, &(&y - &y_mean)).ok_or("the terms do not have a covariance")?;
         let mut weights = Array2::<f64>::zeros((width, outputs));
         // Stall, hit ratio and pollution have spans of their own: one net each.
         for part in 0..3 {
             let columns = s![.., part * outputs / 3..(part + 1) * outputs / 3];
             let data = Dataset::new(x.clone(), y.slice(columns).to_owned());
-            let params =
-                MultiTaskElasticNetParams::new().penalty(PENALTY).l1_ratio(L1_RATIO).max_iterations(300).tolerance(1e-3);
+            let params = MultiTaskElasticNetParams::new().penalty(PENALTY).l1_ratio(L1_RATIO);
+            let params = params.with_intercept(false).max_iterations(300).tolerance(1e-3);
             let model = params.check().map_err(|e| e.to_string())?.fit(&data).map_err(|e| e.to_string())?;
             weights.slice_mut(columns).assign(model.hyperplane());
         }
-        let intercept = y.mean_axis(Axis(0)).ok_or("no rows")? - centre.dot(&weights);
+        let intercept = y_mean - centre.dot(&weights);
         let row = |(i, w): (usize, ndarray::ArrayView1<f64>)| (i, w.iter().map(|w| rounded(*w)).collect::<Vec<_>>());
         let terms = weights.rows().into_iter().enumerate().map(row).filter(|(_, w)| w.iter().any(|w| *w != 0.0)).collect();
         Ok(Linear { scaler, intercept: intercept.iter().map(|x| rounded(*x)).collect(), terms })
@@ -70,6 +73,23 @@ impl Linear {
             && finite(&self.intercept)
             && self.terms.iter().all(|(i, w)| *i < 2 * COUNT && finite(w))
     }
+}
+
+/// As many rows as there are terms, with the same covariances: all that an elastic net looks at. Thousands of rows cost it no more
+/// than these.
+fn condensed(x: &Array2<f64>, y: &Array2<f64>) -> Option<(Array2<f64>, Array2<f64>)> {
+    let (n, width) = (x.nrows() as f64, x.ncols());
+    let gram = x.t().dot(x) + Array2::<f64>::eye(width) * (1e-6 * n);
+    let (factor, mut right) = (cholesky(&gram)?, x.t().dot(y));
+    let lower = Array2::from_shape_fn((width, width), |(i, j)| if j <= i { factor[i * (i + 1) / 2 + j] } else { 0.0 });
+    for i in 0..width {
+        let done = lower.slice(s![i, ..i]).dot(&right.slice(s![..i, ..]));
+        let row = (&right.row(i) - &done) / lower[[i, i]];
+        right.row_mut(i).assign(&row);
+    }
+    // The penalty counts by rows.
+    let scale = (width as f64 / n).sqrt();
+    Some((lower.t().to_owned() * scale, right * scale))
 }
 
 /// Each feature, and what it is above its mean: curves have knees, so slopes differ on either side.

@@ -99,7 +99,7 @@ pub fn train(rows: &[Row], seed: u64) -> Result<Trained, TrainError> {
     let best = regressions.iter().min_by(|a, b| a.chosen_to_best.total_cmp(&b.chosen_to_best));
     let form = best.map_or(Form::ElasticNet, |r| r.form);
     let choice = Choice { method, clusters, form, seed };
-    let model = fit(&all, choice, training_set(rows)?)?;
+    let model = fit(&all, choice, training_set(rows)?, FOLDS)?;
     let splits = [
         split("family", &all, choice, |r| r.family.clone())?,
         split("device", &all, choice, |r| r.device.clone())?,
@@ -151,11 +151,11 @@ fn training_set(rows: &[Row]) -> Result<String, TrainError> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// One model of all parts. Confidence and intervals come from folds of its own rows by family.
-fn fit(rows: &[&Row], choice: Choice, training_set: String) -> Result<Model, TrainError> {
+/// One model of all parts. Confidence and intervals come from the first `inner` folds of its own rows by family.
+fn fit(rows: &[&Row], choice: Choice, training_set: String, inner: usize) -> Result<Model, TrainError> {
     let (mut scored, mut residuals) = (Vec::new(), Vec::new());
     let mut classifier = classifier(rows, choice)?;
-    for (known, left_out) in folds(rows, |r| r.family.clone()) {
+    for (known, left_out) in folds(rows, |r| r.family.clone()).into_iter().take(inner) {
         let part = self::classifier(&known, choice)?;
         let predictor = Predictor::fit(&known, choice.form).map_err(TrainError::Fit)?;
         for row in left_out {
@@ -220,7 +220,8 @@ fn split(name: &str, rows: &[&Row], choice: Choice, group: impl Fn(&Row) -> Stri
     }
     let mut models = Vec::new();
     for (known, left_out) in folds_of(rows, &group) {
-        models.push((Learned::new(fit(&known, choice, String::new())?), left_out));
+        // Two folds give enough residuals, and a split costs half.
+        models.push((Learned::new(fit(&known, choice, String::new(), 2)?), left_out));
     }
     let tested: Vec<(&Row, &Learned)> = models.iter().flat_map(|(m, out)| out.iter().map(move |r| (*r, m))).collect();
     Ok(Some(scores(name, &tested)))

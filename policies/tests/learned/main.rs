@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 
 fn trained() -> &'static Trained {
     static TRAINED: OnceLock<Trained> = OnceLock::new();
-    TRAINED.get_or_init(|| train(&rows(240, 1), 7).unwrap())
+    TRAINED.get_or_init(|| train(&rows(150, 1), 7).unwrap())
 }
 
 fn learned() -> Learned {
@@ -78,10 +78,10 @@ fn unseen_families_devices_and_kernels_are_named_and_served() {
 
 #[test]
 fn the_same_rows_and_seed_give_the_same_bytes() {
-    let again = train(&rows(240, 1), 7).unwrap();
+    let again = train(&rows(150, 1), 7).unwrap();
     assert_eq!(again.metrics, trained().metrics);
     assert_eq!(again.model.to_bytes().unwrap(), trained().model.to_bytes().unwrap());
-    assert_ne!(train(&rows(240, 2), 7).unwrap().model.training_set, trained().model.training_set);
+    assert_ne!(train(&rows(150, 2), 7).unwrap().model.training_set, trained().model.training_set);
 }
 
 #[test]
