@@ -31,16 +31,18 @@ pub fn machine(rng: &mut Xoshiro256StarStar) -> Machine {
 }
 
 /// A machine with a device of this name.
+///
+/// Page replacement is the kernel's default, two lists: where nothing in a small cache can go (all of it in flight), the simulated
+/// multi-generational one looks at all of it for every page, and one run takes minutes.
 pub fn machine_with(device: &'static str, rng: &mut Xoshiro256StarStar) -> Machine {
     let kernel = one_of(rng, &Generation::ALL);
     // From 64 MiB: eight windows of the largest size. Up to 384, so that some seconds fill it.
     let memory_mib = between(rng, 64.0, 384.0) as u32;
     let filesystem = if device == "nfs" { "nfs" } else { one_of(rng, &["ext4", "ext4", "xfs", "btrfs"]) };
-    let reclaim = if kernel >= Generation::V6_1 && rng.r#gen::<f64>() < 0.25 { "mglru" } else { "two_lists" };
     let noise = between(rng, 0.002, 0.05);
     let profile = profile(device, rng);
     let text = format!(
-        "kernel = \"{kernel}\"\nreclaim = \"{reclaim}\"\nmemory_mib = {memory_mib}\nsensor_noise = {noise:.4}\n\
+        "kernel = \"{kernel}\"\nmemory_mib = {memory_mib}\nsensor_noise = {noise:.4}\n\
          [[device]]\nlabel = \"disk\"\nfilesystem = \"{filesystem}\"\n{profile}\n"
     );
     Machine { device, kernel, memory_mib, text }

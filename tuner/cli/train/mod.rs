@@ -2,6 +2,8 @@
 //! `keepahead train`: makes the data set in the simulator (or reads it), has the policies learn from it, writes the model and its card.
 //! Equal seeds give equal files, byte for byte.
 
+mod card;
+
 use super::sim::input::bad;
 use super::sim::progress::Progress;
 use super::sim::run::save;
@@ -9,6 +11,7 @@ use super::{Exit, Format, Refused, output};
 use anyhow::Context;
 use clap::Args;
 use keepahead_policies::dataset::Row;
+use keepahead_policies::train::{Metrics, train};
 use keepahead_sim::training::{self, DURATION_S, LADDER, WORLDS};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -34,13 +37,21 @@ pub struct TrainArgs {
     pub threads: super::sim::Threads,
 }
 
-/// What the data set is, as the model card and `--format json` say it.
+/// What the data set is.
 #[derive(Clone, Debug, Serialize)]
-struct Data {
+pub(super) struct Data {
     rows: usize,
     runs: usize,
     /// XXH64 of the Parquet file's bytes.
     hash: String,
+}
+
+/// What `--format json` says.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    data: &'a Data,
+    metrics: Option<&'a Metrics>,
 }
 
 pub fn run(args: &TrainArgs, format: Format) -> anyhow::Result<Exit> {
@@ -58,11 +69,40 @@ pub fn run(args: &TrainArgs, format: Format) -> anyhow::Result<Exit> {
     let mut runs: Vec<u32> = rows.iter().map(|row| row.run).collect();
     runs.dedup();
     let data = Data { rows: rows.len(), runs: runs.len(), hash };
+    let metrics = match &args.out {
+        Some(out) => Some(learn(args, out, &rows, &data)?),
+        None => None,
+    };
     match format {
-        Format::Json => output::json_line(&data)?,
-        Format::Text => output::text(&format!("{} rows of {} runs, hash {}\n", data.rows, data.runs, data.hash))?,
+        Format::Json => output::json_line(&Told { data: &data, metrics: metrics.as_ref() })?,
+        Format::Text => output::text(&told(&data, metrics.as_ref()))?,
     }
     Ok(Exit::Ok)
+}
+
+fn learn(args: &TrainArgs, out: &Path, rows: &[Row], data: &Data) -> anyhow::Result<Metrics> {
+    let trained = train(rows, args.seed)?;
+    let bytes = trained.model.to_bytes()?;
+    save(out, &bytes)?;
+    if let Some(card) = &args.card {
+        save(card, card::card(data, args.seed, rows, &trained, bytes.len()).as_bytes())?;
+    }
+    Ok(trained.metrics)
+}
+
+fn told(data: &Data, metrics: Option<&Metrics>) -> String {
+    let mut text = format!("{} rows of {} runs, hash {}\n", data.rows, data.runs, data.hash);
+    for split in metrics.iter().flat_map(|metrics| &metrics.splits) {
+        text += &format!(
+            "left-out {}: pattern right {:.1} % (rules {:.1} %), stall to best {:.3} (rules {:.3})\n",
+            split.left_out,
+            split.accuracy_percent,
+            split.rules_accuracy_percent,
+            split.learned.end_to_best,
+            split.rules.end_to_best
+        );
+    }
+    text
 }
 
 /// The data set; `None` where Ctrl-C ended the making of it.
