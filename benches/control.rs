@@ -136,7 +136,8 @@ impl Bed {
     fn agent(&self) -> anyhow::Result<Agent> {
         let config = self.dir.join("keepahead.toml");
         std::fs::write(&config, format!("[control]\nsocket = {:?}\n", self.socket()))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keepahead"));
+        // Behind the same throttle: what it reads ahead for others comes from the same device.
+        let mut command = self.testbed.cgroup.command(env!("CARGO_BIN_EXE_keepahead"));
         command.args(["--format", "json", "run", "--device", &self.testbed.name, "--config"]).arg(&config);
         command.arg("--state-dir").arg(&self.dir).env("KEEPAHEAD_LOG", "error");
         let agent = Agent(command.stdout(Stdio::null()).spawn()?);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""tenant.py SOCKET FILE KIND HINT SECONDS: a program that hands its descriptor over and reads: KIND is `sequential` (128 KiB reads, again
+"""tenant.py SOCKET FILE KIND HINT SECONDS: a program that hands its descriptor over and reads: KIND is `sequential` (16 KiB reads, again
 and again) or `random` (touches of mapped pages). SOCKET or HINT `-`: none. Prints a JSON line a second: MB/s, and what keepahead says."""
 
 import json
@@ -22,7 +22,7 @@ if address != "-":
     work = client.workload(kind, budget=1 << 20, hint=None if hint == "-" else hint)
     work.add([fd])
 mapped = mmap.mmap(fd, size, prot=mmap.PROT_READ) if kind == "random" else None
-draw, buffer, at, pages = random.Random(os.getpid()), bytearray(128 << 10), 0, size // 4096
+draw, buffer, at, pages = random.Random(os.getpid()), bytearray(16 << 10), 0, size // 4096
 
 
 def piece():
