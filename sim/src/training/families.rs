@@ -72,7 +72,7 @@ pub fn world(seed: u64, number: u32) -> Result<World, TrainingError> {
     let scenario = Scenario::parse(&format!("{head}{text}{}", drawn.text));
     Ok(World {
         number,
-        scenario: scenario.map_err(|error| TrainingError::Scenario { workload: name, error })?,
+        scenario: scenario.map_err(|error| TrainingError::Scenario { workload: name, error: Box::new(error) })?,
         workload: drawn.workload,
         family: FAMILIES[family].into(),
         device: device.into(),

@@ -33,7 +33,7 @@ pub const WORLDS: u32 = 400;
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
     #[error("world {workload:?} is no scenario: {error}")]
-    Scenario { workload: String, error: ScenarioError },
+    Scenario { workload: String, error: Box<ScenarioError> },
     #[error("world {workload:?} at {kib} KiB: {error}")]
     World { workload: String, kib: u32, error: WorldError },
 }

@@ -57,7 +57,7 @@ impl Policy for Onlooker {
 }
 
 pub(super) fn world(world: &World, kib: u32, watch: &dyn Watch) -> Result<Option<Outcome>, TrainingError> {
-    let named = |error| TrainingError::Scenario { workload: world.workload.clone(), error };
+    let named = |error| TrainingError::Scenario { workload: world.workload.clone(), error: Box::new(error) };
     let spec = world.scenario.spec().map_err(named)?;
     outcome(spec, kib, WARM_UP_S, watch).map_err(|error| TrainingError::World { workload: world.workload.clone(), kib, error })
 }
