@@ -17,7 +17,7 @@ help:
 	@echo "make test    every test; those that need root or BPF say so when they are skipped"
 	@echo "make bench   figures into target/bench/*.json, and as tables (make bench-NAME: one of them)"
 	@echo "make lint    formats, lints, licences, spelling"
-	@echo "make build   the release binary target/release/keepahead"
+	@echo "make build   the release binary target/release/keepahead, and the C library and preload shim beside it"
 	@echo "make setup   install what building needs, and nothing else"
 
 setup:
@@ -25,6 +25,7 @@ setup:
 
 build: setup
 	$(CARGO) build --release --locked
+	@$(MAKE) --no-print-directory -C clients/c OUT=$(CURDIR)/target/release
 
 demo:
 	@scripts/demo

@@ -96,7 +96,8 @@ fn scenarios(dir: &Path, phases_only: bool) -> anyhow::Result<Vec<Scenario>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     paths.sort();
     let wanted = |path: &PathBuf| !phases_only || path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("phases"));
-    let read = |path: PathBuf| Ok(Scenario::parse(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
+    let read =
+        |path: PathBuf| Ok(Scenario::parse(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
     paths.into_iter().filter(wanted).map(read).collect()
 }
 
@@ -159,9 +160,7 @@ fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
     let to_best = |r: &Run| stall(&r.learned) / r.best_stall();
     let to_default = |r: &Run| stall(&r.learned) / stall(&r.default);
     let (best, default, rules) = (worst(&to_best), worst(&to_default), worst(&to_rules));
-    let row = |name: &str, value: f64, worst: (f64, &str)| {
-        json!({ "name": name, "value": value, "runs": runs.len(), "seed": seed, "worst": worst.0, "worst_run": worst.1 })
-    };
+    let row = |name: &str, value: f64, worst: (f64, &str)| json!({ "name": name, "value": value, "runs": runs.len(), "seed": seed, "worst": worst.0, "worst_run": worst.1 });
     let ratio = |r: &&Run| r.learned.throughput() / r.best_throughput();
     vec![
         row("stall_ratio_to_best_geomean", geomean(runs.iter().map(to_best).collect()), best),

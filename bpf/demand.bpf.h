@@ -37,12 +37,17 @@ static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u
 			run->ended = s->run;
 			run->jump = distance(index, s->next);
 		} else {
+			s->end = own_epoch;
 			s->slot = slot_of_mapping(mapping);
 		}
 		s->mapping = mapping;
 		s->run = pages;
 	}
 	s->next = last + 1;
+	if (s->end != own_epoch) {
+		s->end = own_epoch;
+		s->slot = slot_of_mapping(mapping);
+	}
 }
 
 static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 weight)

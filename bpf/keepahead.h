@@ -17,6 +17,8 @@ typedef long long s64;
 /* Most slots user space may ask for; the map is sized at load to the devices found and some
  * headroom. */
 #define KA_MAX_SLOTS  256
+/* Files that may count for themselves, see own_slots. */
+#define KA_OWN_FILES  16384
 #define KA_NAME_LEN   32
 
 struct ka_counters {
@@ -69,6 +71,12 @@ struct ka_file_key {
 	u64 ino;
 	u32 dev;
 	u32 slot;
+};
+
+/* A file that counts for itself, apart from its device. */
+struct ka_inode {
+	u64 ino;
+	u64 dev;
 };
 
 struct ka_file {

@@ -161,9 +161,43 @@ static __always_inline u32 slot_of_bdi(struct backing_dev_info *bdi)
 	return slot ? *slot : claim_slot(bdi);
 }
 
+/* Files with a readahead window of their own are counted apart from their device, under slots that
+ * user space gives out from `slots` upwards. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, KA_OWN_FILES);
+	__type(key, struct ka_inode);
+	__type(value, u32);
+} own_slots SEC(".maps");
+
+/* Grows with each change of own_slots; 0: there never was one, and nobody pays for a lookup. */
+volatile u64 own_epoch SEC(".data.own")
+= 0;
+
+static __noinline u32 own_slot_of_inode(struct inode *inode)
+{
+	struct ka_inode key = {};
+	u32 *slot;
+
+	if (!inode)
+		return NO_SLOT;
+	key.ino = BPF_CORE_READ(inode, i_ino);
+	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	slot = bpf_map_lookup_elem(&own_slots, &key);
+	return slot ? *slot : NO_SLOT;
+}
+
+static __always_inline bool is_own(u32 slot)
+{
+	return slot != NO_SLOT && slot >= slots;
+}
+
 static __always_inline u32 slot_of_inode(struct inode *inode)
 {
-	return slot_of_bdi(bdi_of_inode(inode));
+	u32 slot = own_epoch ? own_slot_of_inode(inode) : NO_SLOT;
+
+	return slot == NO_SLOT ? slot_of_bdi(bdi_of_inode(inode)) : slot;
 }
 
 static __always_inline u32 slot_of_mapping(u64 mapping)

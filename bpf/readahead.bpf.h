@@ -14,9 +14,11 @@ enum window_kind {
 	WINDOW_ADVICE
 };
 
-static __always_inline bool is_stale(struct inode *inode, struct file_ra_state *ra)
+/* A file with a window of its own differs from its bdi on purpose. */
+static __always_inline bool is_stale(u32 slot, struct inode *inode, struct file_ra_state *ra)
 {
-	return BPF_CORE_READ(ra, ra_pages) != BPF_CORE_READ(bdi_of_inode(inode), ra_pages);
+	return !is_own(slot) &&
+	       BPF_CORE_READ(ra, ra_pages) != BPF_CORE_READ(bdi_of_inode(inode), ra_pages);
 }
 
 static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 index,
@@ -34,7 +36,7 @@ static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 ind
 	if (!t)
 		return;
 	t->window = WINDOW_NONE;
-	t->stale = is_stale(inode, ra);
+	t->stale = is_stale(slot, inode, ra);
 	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
 	/* A fault under MADV_SEQUENTIAL asks for a whole window here, but it demands one page. */
@@ -60,7 +62,7 @@ static __always_inline void on_async_ra(struct inode *inode, u64 mapping, struct
 	if (!t)
 		return;
 	t->window = WINDOW_NONE;
-	t->stale = is_stale(inode, ra);
+	t->stale = is_stale(slot, inode, ra);
 	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
 	/* The page of an open fault stays demanded; all that this call adds is a guess. */
@@ -105,7 +107,7 @@ static __always_inline void on_ra_order(struct inode *inode, u64 mapping, u64 in
 		t->start = t->end = 0;
 		t->slot = slot;
 	}
-	open_window(t, c, index, BPF_CORE_READ(ra, size), is_stale(inode, ra));
+	open_window(t, c, index, BPF_CORE_READ(ra, size), is_stale(slot, inode, ra));
 }
 
 static __always_inline void on_ra_unbounded(struct inode *inode, u64 mapping, u64 index, u64 nr)

@@ -21,7 +21,7 @@ struct stream {
 	u64 slot; /* read: of the mapping's bdi */
 	u64 next; /* read: the page after the last request. mmap: position of the last visible fault
 		   */
-	u64 end;  /* mmap: last page of its window */
+	u64 end;  /* mmap: last page of its window. read: own_epoch when `slot` was found */
 	u64 run;  /* pages */
 };
 

@@ -67,7 +67,7 @@ mod socket {
         let mut client = server.client();
         let (_dir, file) = file(1 << 20);
         let (_dir2, other) = super::client::file(256 << 10);
-        let registered = json!({ "name": "test", "budget_bytes": 4 << 20, "hint": "sequential" });
+        let registered = json!({ "name": "test", "budget_bytes": 4 << 20, "hint": "once" });
         let work = client.call_with("Register", registered, &[file.as_fd(), other.as_fd()]).unwrap()["workload"].clone();
         let ranges = json!([{ "file": 0, "offset": 0, "length": 65_536 }, { "file": 1, "offset": 0, "length": 0 }]);
         let total = client.call("Plan", json!({ "workload": work, "ranges": ranges })).unwrap();
@@ -77,7 +77,7 @@ mod socket {
         client.wait(&work, |s| s["state"] == "all prefetched");
         client.call("Position", json!({ "workload": work, "range": 1 })).unwrap();
         let stats = client.wait(&work, |s| s["hits"]["ranges"].as_u64() > Some(0));
-        assert_eq!(stats["advised"][0]["advice"], "POSIX_FADV_SEQUENTIAL");
+        assert_eq!(stats["advised"][0]["advice"], "POSIX_FADV_NOREUSE");
         assert_eq!(stats["position"], 1);
         assert!(client.call("Position", json!({ "workload": work, "range": 3 })).is_err());
         drop(client);
@@ -159,8 +159,8 @@ mod socket {
         let opened = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let script = format!(
             "import os, signal\n\
-             w = k.register('doomed', 1 << 20, [open('{opened}', 'rb')])\n\
-             k.plan(w, [dict(file=0, offset=0, length=0)])\n\
+             w = k.call('Register', [open('{opened}', 'rb')], name='doomed', budget_bytes=1 << 20)['workload']\n\
+             k.call('Plan', workload=w, ranges=[dict(file=0, offset=0, length=0)])\n\
              print(k.call('Status')['workloads'], flush=True)\n\
              os.kill(os.getpid(), signal.SIGKILL)"
         );
@@ -173,7 +173,7 @@ mod socket {
     fn a_client_is_gone_with_its_process_even_where_its_socket_is_not() {
         let server = Server::start();
         let script = "import os, sys, time\n\
-             k.register('doomed', 1 << 20, [])\n\
+             k.call('Register', name='doomed', budget_bytes=1 << 20)\n\
              print(k.call('Status')['workloads'], flush=True)\n\
              if os.fork() == 0:\n\
              \x20   for fd in (0, 1, 2): os.close(fd)\n\
@@ -224,6 +224,33 @@ mod socket {
         let last = std::iter::repeat_with(|| watcher.receive()).find(|r| r["continues"] == false).unwrap();
         assert_eq!(last["parameters"]["state"], "ended");
         watcher.call("Status", json!({})).unwrap();
+    }
+
+    #[test]
+    fn memory_of_the_client_is_advised_and_only_his() {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+        let server = Server::start();
+        let (_dir, file) = file(1 << 20);
+        let size = std::num::NonZeroUsize::new(1 << 20).unwrap();
+        // SAFETY: a private mapping at an address of the kernel's choice; the file keeps its size.
+        let map = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &file, 0) }.unwrap();
+        let region = |advice| json!({ "address": map.as_ptr() as u64, "length": 1 << 20, "advice": advice });
+        let mut client = server.client();
+        match client.call("AdviseMemory", region("willneed")) {
+            Ok(reply) => {
+                assert_eq!(reply["advised_bytes"], 1 << 20);
+                let end = Instant::now() + Duration::from_secs(10);
+                while cached(&file) < 256 && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                assert!(cached(&file) > 0, "nothing was read");
+            }
+            Err(e) => println!("skipped: {e:?}"),
+        }
+        let refused = format!("{:?}", client.call("AdviseMemory", region("random")).unwrap_err());
+        assert!(refused.contains("DoYourself") && refused.contains("madvise"), "{refused}");
+        let nowhere = json!({ "address": 4096, "length": 4096, "advice": "cold" });
+        assert!(format!("{:?}", client.call("AdviseMemory", nowhere).unwrap_err()).contains("not all of it is mapped"));
     }
 
     proptest! {

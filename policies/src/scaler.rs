@@ -61,6 +61,12 @@ pub fn rounded(x: f64) -> f64 {
     if near.is_finite() { near } else { x }
 }
 
+/// 0 of nothing.
+pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(((values.len() as f64 - 1.0).max(0.0) * q).round() as usize).copied().unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

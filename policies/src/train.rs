@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rows and a seed in; a model, and how good it is on what it has not seen, out. The same rows and seed give the same bytes.
 //!
-//! Everything that says how good a model is (confidence, intervals, the choice of its form, the scores) comes from whole groups of
-//! rows that were left out: families of workloads, devices, kernels, runs; never from windows of a run that was trained on.
+//! Everything that says how good a model is comes from whole groups of rows that were left out, never from windows of a run that was
+//! trained on: confidence, intervals and the number of clusters from runs, the form of the regression from families, the scores from
+//! families, devices, kernels and runs.
 
 use crate::classify::{Classifier, Method};
 use crate::dataset::Row;
@@ -20,8 +21,8 @@ use std::hash::Hasher;
 
 /// Folds of a split: groups are dealt out to them in the order of their names.
 const FOLDS: usize = 5;
-/// Numbers of clusters that are compared.
-const CLUSTERS: [usize; 6] = [6, 9, 12, 16, 24, 32];
+/// Numbers of clusters a pattern that are compared.
+const CLUSTERS: [usize; 4] = [2, 4, 6, 10];
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrainError {
@@ -37,15 +38,16 @@ pub enum TrainError {
     Fit(String),
 }
 
-/// What was compared to choose the clusters: score per candidate, over left-out families.
+/// What was compared to choose the clusters: score per candidate, over left-out runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Clustering {
     pub method: Method,
     pub clusters: usize,
-    /// Mean −ln of the probability given to the true pattern, and its standard error over folds.
-    pub log_loss: f64,
-    pub error: f64,
+    /// Rows named rightly (unknown is not right), mean over folds, and its standard error.
     pub accuracy_percent: f64,
+    pub error: f64,
+    /// Mean −ln of the probability given to the true pattern, before calibration.
+    pub log_loss: f64,
     /// Over all rows, for comparison only.
     pub bic: f64,
 }
@@ -93,7 +95,8 @@ pub fn train(rows: &[Row], seed: u64) -> Result<Trained, TrainError> {
     check(rows)?;
     let all: Vec<&Row> = rows.iter().collect();
     let folds = folds(&all, |r| r.family.clone());
-    let clusterings = compare_clusterings(&all, &folds, seed);
+    // Not by family: with one fold of them goes all that some pattern looks like, and no number of clusters helps.
+    let clusterings = compare_clusterings(&all, &folds_of(&all, &run_name), seed);
     let (method, clusters) = fewest_as_good(&clusterings).ok_or_else(|| TrainError::Fit("no clustering converged".into()))?;
     let regressions = compare_regressions(&all, &folds)?;
     let best = regressions.iter().min_by(|a, b| a.chosen_to_best.total_cmp(&b.chosen_to_best));
@@ -104,7 +107,7 @@ pub fn train(rows: &[Row], seed: u64) -> Result<Trained, TrainError> {
         split("family", &all, choice, |r| r.family.clone())?,
         split("device", &all, choice, |r| r.device.clone())?,
         split("kernel", &all, choice, |r| r.kernel.clone())?,
-        split("run", &all, choice, |r| format!("{:08}", r.run))?,
+        split("run", &all, choice, run_name)?,
     ];
     let distinct = |key: fn(&Row) -> &str| rows.iter().map(key).collect::<BTreeSet<_>>().len();
     let metrics = Metrics {
@@ -151,11 +154,12 @@ fn training_set(rows: &[Row]) -> Result<String, TrainError> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// One model of all parts. Confidence and intervals come from the first `inner` folds of its own rows by family.
+/// One model of all parts. Confidence and intervals come from the first `inner` folds of its own rows by run: they say how good it
+/// is on what is like its rows. What is not like them is for the clusters' reach to say.
 fn fit(rows: &[&Row], choice: Choice, training_set: String, inner: usize) -> Result<Model, TrainError> {
     let (mut scored, mut residuals) = (Vec::new(), Vec::new());
     let mut classifier = classifier(rows, choice)?;
-    for (known, left_out) in folds(rows, |r| r.family.clone()).into_iter().take(inner) {
+    for (known, left_out) in folds_of(rows, &run_name).into_iter().take(inner) {
         let part = self::classifier(&known, choice)?;
         let predictor = Predictor::fit(&known, choice.form).map_err(TrainError::Fit)?;
         for row in left_out {
@@ -195,13 +199,17 @@ fn errors(predictor: &Predictor, row: &Row) -> Vec<(usize, f64)> {
     pairs.map(|(p, l)| (steps(p.kib, Kib(row.kib)), log2_stall(l) - here - p.log2_ratio)).collect()
 }
 
+fn run_name(row: &Row) -> String {
+    format!("{:08}", row.run)
+}
+
 type Fold<'a> = (Vec<&'a Row>, Vec<&'a Row>);
 
 /// (known, left out) pairs: groups go as a whole. With one group only, its runs are the groups.
 fn folds<'a>(rows: &[&'a Row], group: impl Fn(&Row) -> String) -> Vec<Fold<'a>> {
     let names: BTreeSet<String> = rows.iter().map(|r| group(r)).collect();
     if names.len() < 2 {
-        return folds_of(rows, &|r| format!("{:08}", r.run));
+        return folds_of(rows, &run_name);
     }
     folds_of(rows, &group)
 }
@@ -233,37 +241,30 @@ fn compare_clusterings(rows: &[&Row], folds: &[Fold], seed: u64) -> Vec<Clusteri
     let all = pairs(rows);
     let all: Vec<(&[f64], Pattern)> = all.iter().map(|(x, p)| (x.as_slice(), *p)).collect();
     let compare = |(method, clusters): (Method, usize)| {
-        let (mut losses, mut right, mut count) = (Vec::new(), 0.0, 0.0);
+        let (mut loss, mut shares) = (0.0, Vec::new());
         for (known, left_out) in folds {
             let known: Vec<(&[f64], Pattern)> = known.iter().map(|r| (r.features.as_slice(), r.pattern)).collect();
             let part = Classifier::fit(&known, method, clusters, seed)?;
-            let loss: f64 = left_out.iter().map(|r| -part.likelihood(&r.features, r.pattern).max(1e-3).ln()).sum();
-            losses.push(loss / left_out.len() as f64);
-            right += left_out.iter().filter(|r| part.classify(&r.features).pattern == Some(r.pattern)).count() as f64;
-            count += left_out.len() as f64;
+            loss += left_out.iter().map(|r| -part.likelihood(&r.features, r.pattern).max(1e-3).ln()).sum::<f64>();
+            let right = left_out.iter().filter(|r| part.classify(&r.features).pattern == Some(r.pattern)).count();
+            shares.push(100.0 * right as f64 / left_out.len() as f64);
         }
-        let n = losses.len() as f64;
-        let log_loss = losses.iter().sum::<f64>() / n;
-        let spread = losses.iter().map(|l| (l - log_loss).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let n = shares.len() as f64;
+        let accuracy_percent = shares.iter().sum::<f64>() / n;
+        let spread = shares.iter().map(|s| (s - accuracy_percent).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let bic = Classifier::fit(&all, method, clusters, seed)?.bic(&all);
-        Some(Clustering {
-            method,
-            clusters,
-            log_loss,
-            error: (spread / n).sqrt(),
-            accuracy_percent: 100.0 * right / count,
-            bic,
-        })
+        let (error, log_loss) = ((spread / n).sqrt(), loss / rows.len() as f64);
+        Some(Clustering { method, clusters, accuracy_percent, error, log_loss, bic })
     };
     let methods = [Method::KMeans, Method::GaussianMixture];
     methods.iter().flat_map(|m| CLUSTERS.map(|k| (*m, k))).filter_map(compare).collect()
 }
 
-/// The fewest clusters whose loss is within one standard error of the best (Breiman and others 1984): fewer are easier to name.
+/// The fewest clusters that are as right as the best within one standard error (Breiman and others 1984): fewer are easier to read.
 fn fewest_as_good(all: &[Clustering]) -> Option<(Method, usize)> {
-    let best = all.iter().min_by(|a, b| a.log_loss.total_cmp(&b.log_loss))?;
-    let good = all.iter().filter(|c| c.method == best.method && c.log_loss <= best.log_loss + best.error);
-    good.min_by_key(|c| c.clusters).map(|c| (c.method, c.clusters))
+    let best = all.iter().max_by(|a, b| a.accuracy_percent.total_cmp(&b.accuracy_percent))?;
+    let as_good = |c: &&Clustering| c.method == best.method && c.accuracy_percent >= best.accuracy_percent - best.error;
+    all.iter().filter(as_good).min_by_key(|c| c.clusters).map(|c| (c.method, c.clusters))
 }
 
 fn compare_regressions(rows: &[&Row], folds: &[Fold]) -> Result<Vec<Regression>, TrainError> {

@@ -72,6 +72,52 @@ fn a_device_that_does_not_answer_keeps_its_value_and_trials_grow_rare() {
     world.stop();
 }
 
+/// From `turns` seconds on, 64 pages and more cost ten times as much a page: what was proven is wrong, and demand looks as before.
+fn turned(turns: f64, share: f64) -> World {
+    let settings = Settings { check_share: share, ..Settings::default() };
+    let mut world = World::new(settings, 5);
+    let response =
+        move |kib: Kib, t: f64, noise: f64| noisy(kib, t, noise) * if t > turns && kib >= Kib(256) { 10.0 } else { 1.0 };
+    world.add(device("7:0", "loop0", 128), Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, response);
+    world
+}
+
+#[test]
+fn a_kept_value_that_has_become_wrong_is_noticed_and_replaced() {
+    let mut world = turned(300.0, 0.01);
+    world.run(190.0);
+    assert!(knob(&world) >= 512, "{} KiB", knob(&world));
+    world.run(1200.0);
+    assert!(knob(&world) <= 128, "{} KiB", knob(&world));
+    world.stop();
+    let mut unchecked = turned(300.0, 0.0);
+    unchecked.run(1390.0);
+    assert!(knob(&unchecked) >= 512, "without checks nobody notices: {} KiB", knob(&unchecked));
+}
+
+#[test]
+fn checks_of_a_value_that_stays_right_cost_no_more_than_their_share() {
+    let mut world = turned(f64::INFINITY, 0.01);
+    world.run(60.0);
+    let (settled, kept) = (world.now, knob(&world));
+    world.run(3600.0);
+    assert_eq!(knob(&world), kept);
+    let mut begun = None;
+    let (mut spent, mut checks) = (0.0, 0);
+    for record in world.records.iter().filter(|r| r.at > settled) {
+        match &record.what {
+            What::TrialStarted { proposal, .. } if proposal.reason.starts_with("check") => begun = Some(record.at),
+            What::TrialEnded { .. } => {
+                if let Some(begun) = begun.take() {
+                    (spent, checks) = (spent + record.at.since(begun).as_secs_f64(), checks + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(checks >= 5 && spent <= 0.01 * 3660.0, "{checks} checks took {spent} s of an hour");
+}
+
 #[test]
 fn a_person_wins_until_taken_back() {
     let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);

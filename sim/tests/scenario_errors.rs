@@ -39,7 +39,7 @@ fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
     insta::assert_snapshot!(refused("program.random", "program.rando"), @r#"line 16, column 9: unknown variant `rando`, expected one of `idle`, `sequential`, `reverse`, `strided`, `random`, `runs`, `streams`, `phases`, `rocksdb`, `epochs`, `weights`, `install`, `log`: did you mean `random`?"#);
     insta::assert_snapshot!(refused("profile =", "read_ahead_kib = 4\nprofile ="), @r#"line 8, column 1: unknown field `read_ahead_kib`, expected one of `label`, `profile`, `figures`, `read_ahead_kb`, `filesystem`: did you mean `read_ahead_kb`?"#);
     insta::assert_snapshot!(refused("name = \"reader\"", "name = \"reader\"\nthink_us = { unifrom = [1, 2] }"), @r#"line 16, column 14: unknown variant `unifrom`, expected one of `uniform`, `exponential`, `lognormal`, `choice`: did you mean `uniform`?"#);
-    insta::assert_snapshot!(refused("\n[[device]]", "[settings]\ncieling = 64\n[[device]]"), @r#"line 6, column 1: settings.cieling = { cieling = 64 }: unknown field `cieling`, expected one of `floor`, `ceiling`, `max_step`, `memory_share`, `window_slots`, `min_demand_pages_per_s`, `min_stall_share`, `trial`, `cool_down`, `cool_down_max`, `trials_per_hour`, `memory_pressure_max`, `refaults_per_s_max`; did you mean `ceiling`?"#);
+    insta::assert_snapshot!(refused("\n[[device]]", "[settings]\ncieling = 64\n[[device]]"), @r#"line 6, column 1: settings.cieling = { cieling = 64 }: unknown field `cieling`, expected one of `floor`, `ceiling`, `max_step`, `memory_share`, `window_slots`, `min_demand_pages_per_s`, `min_stall_share`, `trial`, `cool_down`, `cool_down_max`, `trials_per_hour`, `check_share`, `memory_pressure_max`, `refaults_per_s_max`; did you mean `ceiling`?"#);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Server {
     }
 
     pub fn client(&self) -> Client {
-        Client { stream: UnixStream::connect(&self.path).unwrap(), buffer: Vec::new() }
+        Client::connect(&self.path)
     }
 
     /// Waits until the status is as wanted.
@@ -77,6 +77,10 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn connect(path: &Path) -> Client {
+        Client { stream: UnixStream::connect(path).unwrap(), buffer: Vec::new() }
+    }
+
     pub fn send(&mut self, method: &str, parameters: Value, fds: &[BorrowedFd<'_>], flags: Value) {
         let method = if method.contains('.') { method.to_owned() } else { format!("io.keepahead.Control.{method}") };
         let mut call = flags;
@@ -134,8 +138,8 @@ pub fn file(bytes: usize) -> (tempfile::NamedTempFile, File) {
 /// What a script prints that has the Python client as `k`; as another user where one is named.
 pub fn python(server: &Server, script: &str, uid: Option<u32>) -> String {
     use std::os::unix::process::CommandExt;
-    let client = include_str!("client.py");
-    let program = format!("{client}\nk = Keepahead({:?})\n{script}\n", server.path.display().to_string());
+    let client = include_str!("../../clients/python/keepahead/_client.py");
+    let program = format!("{client}\nk = Connection({:?})\n{script}\n", server.path.display().to_string());
     let mut command = Command::new("python3");
     command.args(["-c", &program]).current_dir("/");
     if let Some(uid) = uid {

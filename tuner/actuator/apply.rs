@@ -5,6 +5,7 @@ use super::error::ActuatorError;
 use super::knob::Knob;
 #[cfg(feature = "ebpf")]
 use super::openfiles::OpenFilesActuator;
+use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Applied, OpenFiles};
 use keepahead_core::units::Kib;
@@ -52,6 +53,25 @@ impl SysfsActuator {
         }
         let _ = bdis;
         Ok(())
+    }
+
+    /// Files of a workload that have a window of their own; none: it has ended.
+    pub fn leave_alone(&mut self, workload: &BdiName, own: &[Inode]) {
+        #[cfg(feature = "ebpf")]
+        if let Some(files) = &mut self.files {
+            files.leave_alone(workload, own);
+        }
+        let _ = (workload, own);
+    }
+
+    /// Takes one of these windows back from the files that a process has open on `bdi`. How many there were.
+    pub fn withdraw(&mut self, bdi: &BdiName, pid: u32, windows: &[Kib]) -> Result<usize, ActuatorError> {
+        #[cfg(feature = "ebpf")]
+        if let Some(files) = &mut self.files {
+            return files.withdraw(bdi, pid, windows);
+        }
+        let _ = (bdi, pid, windows);
+        Ok(0)
     }
 
     /// Takes the present value to the open files that the bound of files a second left over.

@@ -10,6 +10,7 @@ mod descend;
 pub mod discover;
 pub mod doctor;
 mod error;
+pub mod file_window;
 pub mod hotplug;
 mod identity;
 pub mod knob;

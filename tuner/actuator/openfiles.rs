@@ -7,12 +7,13 @@ use super::error::ActuatorError;
 use super::rules::{FileRules, Holder, cgroups};
 use super::scan::{OpenFile, Scanner};
 use super::throttle::Throttle;
+use crate::sensor::Inode;
 use keepahead_core::device::BdiName;
 use keepahead_core::event::OpenFiles;
 use keepahead_core::units::Kib;
 use rustix::fs::Advice;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -23,6 +24,8 @@ pub struct OpenFilesActuator {
     ledger: Ledger,
     rules: FileRules,
     throttle: Throttle,
+    /// Inode and kernel device number of files with a window of their own, by workload.
+    own: BTreeMap<BdiName, Vec<(u64, u32)>>,
     proc: PathBuf,
     me: u32,
 }
@@ -35,6 +38,7 @@ impl OpenFilesActuator {
             ledger: Ledger::default(),
             rules,
             throttle: Throttle::new(files_per_second),
+            own: BTreeMap::new(),
             proc: proc.into(),
             me: std::process::id(),
         })
@@ -77,6 +81,23 @@ impl OpenFilesActuator {
         Ok(count)
     }
 
+    /// Files of a workload that have a window of their own are not refreshed; none: it has ended.
+    pub fn leave_alone(&mut self, workload: &BdiName, files: &[Inode]) {
+        let keys: Vec<_> = files.iter().map(|f| (f.ino, f.major << 20 | f.minor)).collect();
+        match keys.is_empty() {
+            true => self.own.remove(workload),
+            false => self.own.insert(workload.clone(), keys),
+        };
+    }
+
+    /// Takes one of these windows back from the files that a process has open on `bdi`: they follow their device again. How many.
+    pub fn withdraw(&mut self, bdi: &BdiName, pid: u32, windows: &[Kib]) -> Result<usize, ActuatorError> {
+        let pages: Vec<u64> = windows.iter().map(|w| w.pages()).collect();
+        let listed = self.scanner.scan(std::slice::from_ref(bdi))?;
+        let ours = |f: &&OpenFile| f.tgid == pid && f.ra_pages != f.bdi_ra_pages && pages.contains(&u64::from(f.ra_pages));
+        Ok(listed.iter().filter(ours).filter(|file| advise_normal(file)).count())
+    }
+
     /// Forgets a bdi that is gone.
     pub fn forget(&mut self, bdi: &BdiName) {
         self.ledger.forget(bdi);
@@ -89,7 +110,8 @@ impl OpenFilesActuator {
 
     fn look(&mut self, bdis: &[BdiName]) -> Result<Vec<(OpenFile, Standing)>, ActuatorError> {
         let mut files = self.scanner.scan(bdis)?;
-        files.retain(|file| file.tgid != self.me);
+        let own = |file: &OpenFile| self.own.values().flatten().any(|key| *key == (file.ino, file.dev));
+        files.retain(|file| file.tgid != self.me && !own(file));
         let standings = self.ledger.learn(bdis, &files);
         Ok(files.into_iter().zip(standings).collect())
     }

@@ -6,9 +6,10 @@ use super::Plan;
 use crate::actuator::{Actuate, Roots, SysfsActuator, discover, knob::Knob};
 use crate::config::{Config, OnExit};
 use crate::journal::recover::Knobs;
-use crate::journal::{Journal, JournalError, Release, Restored, Retention, RunInfo};
+use crate::journal::{IntentId, Journal, JournalError, Release, Restored, Retention, RunInfo};
+use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device};
-use keepahead_core::event::{Input, OpenFiles, Record, SetReason, What};
+use keepahead_core::event::{Applied, Input, OpenFiles, Record, SetReason, What};
 use keepahead_core::step::State;
 use keepahead_core::units::Kib;
 use std::cell::RefCell;
@@ -40,6 +41,7 @@ impl Hands {
         let actuator = open_actuator(&plan.config, roots);
         let on_exit = plan.config.agent.on_exit;
         let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind: BTreeMap::new(), left };
+        hands.withdraw_windows();
         for restored in hands.restore() {
             eprintln!("keepahead: left behind by an earlier run: {restored}");
         }
@@ -101,6 +103,41 @@ impl Hands {
         self.complain(noted);
         super::leave::panic_if_asked();
         input
+    }
+
+    /// Declares a write; the journal has it when this returns.
+    pub fn promise(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Result<IntentId, JournalError> {
+        self.journal.intent(device, from, to, why)
+    }
+
+    /// The write was done.
+    pub fn kept_promise(&mut self, intent: IntentId, applied: &Applied) {
+        let noted = self.journal.applied(intent, applied);
+        self.complain(noted);
+    }
+
+    /// These files of a workload have a window of their own: a change of their device's value is not for them.
+    pub fn leave_alone(&mut self, workload: &BdiName, files: &[Inode]) {
+        self.actuator.leave_alone(workload, files);
+    }
+
+    /// Takes windows that an earlier run, ended by force, gave to open files back from those that still have them.
+    fn withdraw_windows(&mut self) {
+        for left in self.journal.outstanding().into_iter().filter(|o| o.identity.starts_with(super::windows::IDENTITY)) {
+            let pid = left.identity[super::windows::IDENTITY.len()..].split(':').next().and_then(|pid| pid.parse().ok());
+            let on = BdiName(left.bdi.0.split('/').next().unwrap_or_default().to_owned());
+            match pid.map_or(Ok(0), |pid: u32| self.actuator.withdraw(&on, pid, &left.ours)) {
+                Ok(files) => {
+                    eprintln!(
+                        "keepahead: left behind by an earlier run: {}: {files} open files have their device's window again",
+                        left.label
+                    );
+                    let released = self.journal.released(&left.identity, Release::Restored);
+                    self.complain(released);
+                }
+                Err(e) => tracing::warn!("{}: the windows of its open files could not be withdrawn: {e}", left.label),
+            }
+        }
     }
 
     fn note_files(&mut self, bdi: &BdiName, value: Kib, files: &OpenFiles) {

@@ -10,6 +10,7 @@ mod observe;
 mod orders;
 pub mod report;
 mod signals;
+mod windows;
 
 use crate::actuator::{Hotplug, Plugged, Roots, knob::Knob, watch::Watch};
 use crate::cli::output;
@@ -21,7 +22,7 @@ use crate::sensor::{self, FileUse, Overflow, Sense};
 use act::Hands;
 pub use act::{LiveKnobs, open_actuator, run_info};
 use anyhow::Context;
-use keepahead_core::device::{BdiName, Device};
+use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Action, Input, Machine, Record, What, Writer};
 use keepahead_core::sample::Counters;
 use keepahead_core::step::{State, step};
@@ -71,6 +72,8 @@ struct Agent {
     last_full: Nanos,
     /// Where the state is pinned up for the control socket, and orders come from.
     board: Option<AgentEnd>,
+    /// Workloads whose open files have a window of their own.
+    owners: windows::Owners,
 }
 
 /// Runs until the duration is over, a signal comes, or something breaks; originals are back when it returns.
@@ -84,6 +87,7 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
     let ended = agent.tune(&signals);
     // First nobody asks any more, then the originals come back.
     drop(control);
+    agent.end_windows()?;
     let left = agent.leave();
     ended.and(left)
 }
@@ -137,6 +141,7 @@ impl Agent {
             overflow: Overflow::default(),
             last_full: Nanos(0),
             board: None,
+            owners: windows::Owners::new(),
         })
     }
 
@@ -282,6 +287,7 @@ impl Agent {
             self.last_full = at;
             self.changes_of_devices()?;
             self.look_after_files();
+            self.look_after_workloads()?;
             self.report_overflow();
         }
         self.note_writers();
@@ -314,13 +320,18 @@ impl Agent {
             if let Some(hands) = &mut self.hands {
                 hands.note_records(&output.records);
             }
+            self.note_windows(&output.records);
             for record in &output.records {
                 self.say(record)?;
             }
             for Action::Set { bdi, from, to, why } in output.actions {
                 let device = self.state.devices().find(|d| d.device.bdi == bdi).map(|d| d.device.clone());
-                if let (Some(hands), Some(device)) = (&mut self.hands, device) {
-                    inputs.push_back(hands.set(&device, from, to, why));
+                match (&mut self.hands, device) {
+                    (Some(_), Some(device)) if device.kind == DeviceKind::OpenFiles => {
+                        inputs.push_back(self.set_window(&device, from, to, why));
+                    }
+                    (Some(hands), Some(device)) => inputs.push_back(hands.set(&device, from, to, why)),
+                    _ => {}
                 }
             }
         }

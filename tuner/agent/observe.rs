@@ -2,7 +2,7 @@
 //! One look at the world: every knob, every sensor, the machine; gives a `Tick`.
 
 use super::Agent;
-use keepahead_core::device::BdiName;
+use keepahead_core::device::{BdiName, DeviceKind};
 use keepahead_core::event::{DeviceTick, Tick, Writer};
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use keepahead_core::units::Nanos;
@@ -23,10 +23,12 @@ impl Agent {
                 continue;
             }
             self.last_seen.insert(bdi.clone(), sample.counters);
-            let knob = self.knob.read(bdi).ok();
+            // What open files carry is not looked up again: nobody else writes it but their own program.
+            let own = watched.device.kind == DeviceKind::OpenFiles;
+            let knob = if own { None } else { self.knob.read(bdi).ok() };
             // Limits cost three more files: needed to explain a value that is not ours, and once in a while.
             let explain = knob.is_some_and(|found| found != watched.current());
-            let limits = if full || explain { self.knob.limits(bdi) } else { watched.device.limits };
+            let limits = if !own && (full || explain) { self.knob.limits(bdi) } else { watched.device.limits };
             devices.push(DeviceTick { bdi: bdi.clone(), knob, limits, writer: writers.remove(bdi), sample });
         }
         Ok(Tick { now: at, machine: self.machine(), devices })

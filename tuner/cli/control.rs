@@ -14,8 +14,8 @@ const PIECE: u64 = 32 << 20;
 /// What the agent does with each device.
 pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
     let mut socket = Socket::connect(at)?;
-    let mut status = socket.call("Status", json!({}), &[])?;
-    let devices = socket.call("Devices", json!({}), &[])?["devices"].take();
+    let mut status = socket.ask("Status", json!({}))?;
+    let devices = socket.ask("Devices", json!({}))?["devices"].take();
     if format == Format::Json {
         status["devices"] = devices;
         output::json_line(&status)?;
@@ -44,7 +44,7 @@ pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
 
 /// One call whose success is said in `done`.
 pub fn order(at: &SocketArgs, method: &str, parameters: Value, done: &str, format: Format) -> anyhow::Result<Exit> {
-    let reply = Socket::connect(at)?.call(method, parameters, &[])?;
+    let reply = Socket::connect(at)?.ask(method, parameters)?;
     say(&reply, &format!("{done}\n"), format)
 }
 
@@ -58,25 +58,25 @@ fn say(reply: &Value, text: &str, format: Format) -> anyhow::Result<Exit> {
 
 pub fn take_back(args: &TakeBackArgs, format: Format) -> anyhow::Result<Exit> {
     let parameters = args.device.as_ref().map_or(json!({}), |device| json!({ "device": device }));
-    let reply = Socket::connect(&args.at)?.call("TakeBack", parameters, &[])?;
+    let reply = Socket::connect(&args.at)?.ask("TakeBack", parameters)?;
     say(&reply, &format!("{} taken back\n", reply["taken"]), format)
 }
 
 pub fn pin(args: &PinArgs, format: Format) -> anyhow::Result<Exit> {
     let parameters = json!({ "device": args.device, "value_kib": args.value_kib });
-    let reply = Socket::connect(&args.at)?.call("Pin", parameters, &[])?;
+    let reply = Socket::connect(&args.at)?.ask("Pin", parameters)?;
     say(&reply, &format!("{}: pinned, read_ahead_kb {}\n", args.device, reply["read_back_kib"]), format)
 }
 
 pub fn unpin(args: &UnpinArgs, format: Format) -> anyhow::Result<Exit> {
-    let reply = Socket::connect(&args.at)?.call("Unpin", json!({ "device": args.device }), &[])?;
+    let reply = Socket::connect(&args.at)?.ask("Unpin", json!({ "device": args.device }))?;
     say(&reply, &format!("{}: unpinned, read_ahead_kb {}\n", args.device, reply["read_back_kib"]), format)
 }
 
 /// Reads each file into the cache, a piece at a time. What is there stays: it is no plan that ends with this program.
 pub fn prefetch(args: &PrefetchArgs, format: Format) -> anyhow::Result<Exit> {
     let mut socket = Socket::connect(&args.at)?;
-    let registered = socket.call("Register", json!({ "name": "keepahead prefetch", "budget_bytes": PIECE }), &[])?;
+    let registered = socket.ask("Register", json!({ "name": "keepahead prefetch", "budget_bytes": PIECE }))?;
     for path in &args.files {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         let size = file.metadata()?.len();
@@ -87,7 +87,7 @@ pub fn prefetch(args: &PrefetchArgs, format: Format) -> anyhow::Result<Exit> {
         while at < size {
             let length = PIECE.min(size - at);
             let range = json!({ "file": first, "offset": at, "length": length });
-            let reply = socket.call("Prefetch", json!({ "workload": workload, "ranges": [range] }), &[])?;
+            let reply = socket.ask("Prefetch", json!({ "workload": workload, "ranges": [range] }))?;
             cached += reply["cached_bytes"].as_u64().unwrap_or(0);
             at += length;
         }

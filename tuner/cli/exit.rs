@@ -25,7 +25,8 @@ Exit codes:
   4  another keepahead runs on this machine
 
 Environment:
-  KEEPAHEAD_LOG  what is logged to standard error, a tracing filter (info, debug, keepahead=trace)";
+  KEEPAHEAD_SOCKET  the agent's control socket, for the verbs that talk to it
+  KEEPAHEAD_LOG     what is logged to standard error, a tracing filter (info, debug, keepahead=trace)";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {

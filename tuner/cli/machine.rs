@@ -27,6 +27,8 @@ pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
         Verb::Pin(args) => control::pin(&args, format),
         Verb::Unpin(args) => control::unpin(&args, format),
         Verb::Prefetch(args) => control::prefetch(&args, format),
+        Verb::Advise(args) => super::advise::run(args, format),
+        Verb::Exec(args) => super::exec::run(args),
         Verb::Doctor => doctor::run(format),
         Verb::CheckConfig(args) => check_config::run(args.file, format),
         Verb::History(args) => tell_history(args, format),

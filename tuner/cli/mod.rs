@@ -2,6 +2,8 @@
 //! The command line: takes arguments, calls one verb (a file each), gives an exit code that says what kind of trouble it was.
 
 #[cfg(target_os = "linux")]
+mod advise;
+#[cfg(target_os = "linux")]
 mod check_config;
 #[cfg(target_os = "linux")]
 mod control;
@@ -10,12 +12,17 @@ pub mod devices;
 #[cfg(target_os = "linux")]
 mod doctor;
 mod duration;
+#[cfg(target_os = "linux")]
+mod exec;
 mod exit;
 #[cfg(target_os = "linux")]
 pub mod history;
 #[cfg(target_os = "linux")]
+mod holders;
+#[cfg(target_os = "linux")]
 mod machine;
 pub mod output;
+mod programs;
 #[cfg(target_os = "linux")]
 mod record;
 #[cfg(target_os = "linux")]
@@ -37,6 +44,7 @@ pub use exit::{Exit, Refused};
 #[cfg(target_os = "linux")]
 pub use machine::config_and_state_dir;
 pub use output::Format;
+pub use programs::{AdviseArgs, ExecArgs, Pattern};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -77,6 +85,10 @@ pub enum Verb {
     Unpin(UnpinArgs),
     /// Have the agent read files into the page cache.
     Prefetch(PrefetchArgs),
+    /// Have the agent advise the kernel about files: for the processes that have them open, or for a command.
+    Advise(AdviseArgs),
+    /// Run a command whose opened files are handed to the agent.
+    Exec(ExecArgs),
     /// Tell each trial's story from the journal.
     History(HistoryArgs),
     /// Put the original values back by hand, where the present ones are still keepahead's.
@@ -178,7 +190,7 @@ pub struct RecordArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct SocketArgs {
-    /// The agent's control socket; without it control.socket of the configuration.
+    /// The agent's control socket; without it KEEPAHEAD_SOCKET, then control.socket of the configuration.
     #[arg(long, value_name = "SOCKET")]
     pub socket: Option<PathBuf>,
 }

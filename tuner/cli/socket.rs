@@ -1,73 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A blocking client of the control socket for the verbs: takes a method, parameters and files, gives the reply's parameters, or the
-//! refusal in words.
+//! The verbs' line to the agent: takes a method, parameters and files, gives the reply's parameters, or what is wrong in words and with
+//! an exit code. A verb is nothing without an agent, so unlike the client library it says so and ends.
 
 use super::{Exit, Refused, SocketArgs};
 use crate::config::Config;
-use crate::control::INTERFACE;
 use anyhow::Context;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{BufRead, BufReader, IoSlice, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use keepahead_client::{ClientError, Connection};
+use serde_json::Value;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
 pub struct Socket {
-    stream: BufReader<UnixStream>,
+    connection: Connection,
 }
 
 impl Socket {
     pub fn connect(at: &SocketArgs) -> anyhow::Result<Socket> {
-        let path = match &at.socket {
-            Some(path) => path.clone(),
-            None => Config::load_or_default(None)?.control.socket,
-        };
-        let stream = UnixStream::connect(&path).map_err(|e| {
+        let path = path(at)?;
+        let connection = Connection::open(&path).map_err(|e| {
             let advice = match e.kind() {
                 std::io::ErrorKind::PermissionDenied => "control.mode and control.group of the configuration say who may",
                 _ => "is `keepahead run` (or keepahead.service) running, with control.enabled?",
             };
             Refused::new(Exit::Failure, format!("{}: {e}; {advice}", path.display()))
         })?;
-        // An agent that hangs is said to hang; the longest answer is a piece of `prefetch` on a slow device.
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Socket { stream: BufReader::new(stream) })
+        Ok(Socket { connection })
     }
 
-    pub fn call(&mut self, method: &str, parameters: Value, files: &[&File]) -> anyhow::Result<Value> {
-        let mut bytes = serde_json::to_vec(&json!({ "method": format!("{INTERFACE}.{method}"), "parameters": parameters }))?;
-        bytes.push(0);
-        let raw: Vec<_> = files.iter().map(|f| f.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let beside = if raw.is_empty() { &[][..] } else { &rights };
-        let stream = self.stream.get_mut();
-        let sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&bytes)], beside, MsgFlags::empty(), None)?;
-        stream.write_all(&bytes[sent..])?;
-        let mut message = Vec::new();
-        self.stream.read_until(0, &mut message).context("the agent's answer")?;
-        anyhow::ensure!(message.pop() == Some(0), "the agent closed the connection");
-        let mut reply: Value = serde_json::from_slice(&message)?;
-        match reply["error"].as_str() {
-            None => Ok(reply["parameters"].take()),
-            Some(error) => Err(Refused::new(Exit::Failure, refusal(error, &reply["parameters"])).into()),
+    pub fn call<F: AsFd>(&mut self, method: &str, parameters: Value, files: &[F]) -> anyhow::Result<Value> {
+        let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        match self.connection.call(method, parameters, &fds) {
+            Err(refused @ ClientError::Refused { .. }) => Err(Refused::new(Exit::Failure, refused.to_string()).into()),
+            reply => reply.context("the agent's answer"),
         }
+    }
+
+    /// A call without files.
+    pub fn ask(&mut self, method: &str, parameters: Value) -> anyhow::Result<Value> {
+        self.call::<BorrowedFd<'_>>(method, parameters, &[])
     }
 }
 
-/// `InvalidValue: parameter value_kib, value 1000, allowed a power of two …`
-fn refusal(error: &str, parameters: &Value) -> String {
-    let word = |v: &Value| match v {
-        Value::String(text) => text.clone(),
-        Value::Array(list) => list.iter().map(|v| v.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    };
-    let parts: Vec<String> = parameters
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, v)| if name == "reason" { word(v) } else { format!("{name} {}", word(v)) })
-        .collect();
-    format!("{}: {}", error.rsplit('.').next().unwrap_or(error), parts.join(", "))
+/// Where the agent listens: the argument, else `KEEPAHEAD_SOCKET`, else the configuration.
+pub fn path(at: &SocketArgs) -> anyhow::Result<PathBuf> {
+    let named = at.socket.clone().or_else(|| std::env::var_os("KEEPAHEAD_SOCKET").filter(|p| !p.is_empty()).map(PathBuf::from));
+    Ok(match named {
+        Some(path) => path,
+        None => Config::load_or_default(None)?.control.socket,
+    })
 }

@@ -69,6 +69,7 @@ pub const KEYS: &[Key] = keys! {
         "cool_down_s", whole(1, 86_400), "s", Secs(settings.cool_down), "Pause after a trial that was not kept; doubles with each further one in the same pattern.";
         "cool_down_max_s", whole(1, 604_800), "s", Secs(settings.cool_down_max), "Longest such pause.";
         "trials_per_hour", whole(0, 3600), "trials a device", U32(settings.trials_per_hour), "Trials that a device may start in an hour; 0 starts none.";
+        "check_percent", number(0.0, 50.0), "percent of the time", Percent(settings.check_share), "What comparing a kept value with the one it replaced may take, to notice when it has become wrong; 0 never compares.";
         "memory_pressure_percent", number(0.0, 100.0), "percent, PSI memory some avg10", F64(settings.memory_pressure_max), "Above this nothing is raised.";
         "refaults_per_s", number(0.0, 1e9), "file pages a second", F64(settings.refaults_per_s_max), "Above this no value is raised.";
     }
@@ -109,7 +110,7 @@ pub const TABLES: &[(&str, &str)] = &[
         "Which devices are tuned. Globs (* and ?) on the bdi name (259:0), the label (nvme0n1) or the identity, as `keepahead devices` shows them.",
     ),
     ("bounds", "Which values of read_ahead_kb may ever be written."),
-    ("trial", "How a candidate is compared with the present value: alternating blocks, a paired sequential test."),
+    ("trial", "How a candidate is compared with the present value: blocks in tossed order, a sequential test."),
     ("guards", "When nothing is tried."),
     ("agent", "How the agent runs."),
     ("open_files", "Files that were open before a change keep their old window until they are refreshed (POSIX_FADV_NORMAL)."),

@@ -24,7 +24,8 @@ impl Class {
     pub fn of(method: &str) -> Option<Class> {
         Some(match method {
             "Status" | "Devices" | "History" | "Trials" => Class::Monitor,
-            "Register" | "AddFiles" | "Unregister" | "Plan" | "Position" | "Prefetch" | "Discard" | "Stats" => Class::Advise,
+            "Register" | "AddFiles" | "Unregister" | "Plan" | "Position" | "Prefetch" | "Discard" | "AdviseMemory"
+            | "Stats" => Class::Advise,
             "Pause" | "Resume" | "TakeBack" | "Pin" | "Unpin" => Class::Tune,
             "Restore" => Class::Admin,
             _ => return None,

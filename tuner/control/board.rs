@@ -4,6 +4,7 @@
 
 use super::error::ControlError;
 use super::limits::RECORDS;
+use super::window::Roll;
 use arc_swap::ArcSwap;
 use keepahead_core::units::Kib;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -68,6 +69,8 @@ pub struct Board {
     snapshot: Arc<ArcSwap<Snapshot>>,
     orders: SyncSender<Asked>,
     wake: Arc<EventFd>,
+    /// Who has registered.
+    pub roll: Roll,
 }
 
 /// The agent's side.
@@ -76,6 +79,7 @@ pub struct AgentEnd {
     orders: Receiver<Asked>,
     wake: Arc<EventFd>,
     records: VecDeque<Arc<Value>>,
+    pub roll: Roll,
 }
 
 /// Both sides.
@@ -83,8 +87,9 @@ pub fn board() -> io::Result<(Board, AgentEnd)> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
     let (send, orders) = sync_channel(ORDERS);
-    let board = Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone() };
-    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new() }))
+    let roll = Roll::default();
+    let board = Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone(), roll: roll.clone() };
+    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new(), roll }))
 }
 
 impl Board {

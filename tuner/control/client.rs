@@ -5,10 +5,11 @@
 use super::Shared;
 use super::access::{Class, Peer};
 use super::error::ControlError;
-use super::frame::{FrameError, Frames, Message};
+use super::frame::{FrameError, Frames};
 use super::workload::Workload;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use keepahead_client::call::Call;
+use keepahead_client::frame::Message;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -18,23 +19,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
-/// A Varlink call.
-#[derive(Debug, Deserialize)]
-pub struct Call {
-    pub method: String,
-    #[serde(default)]
-    pub parameters: Option<Value>,
-    #[serde(default)]
-    pub more: bool,
-    #[serde(default)]
-    pub oneway: bool,
-}
-
 /// A connected client and his workloads.
 pub struct Client {
     pub shared: Rc<Shared>,
     pub peer: Peer,
     pub workloads: BTreeMap<u64, Arc<Workload>>,
+    /// The process that connected, where the kernel tells.
+    pub process: Option<OwnedFd>,
 }
 
 /// Serves a connection to its end.
@@ -42,6 +33,7 @@ pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
     let Ok(mut peer) = Peer::of(&stream) else { return };
     // SAFETY: an `OwnedFd` keeps its descriptor open for as long as it is registered.
     let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let process = peer.pidfd.as_ref().and_then(|fd| fd.try_clone().ok());
     let ended = peer.pidfd.take().and_then(|fd| watch(fd).ok());
     let connected = shared.registry.borrow_mut().connect(peer.uid);
     let large = match connected {
@@ -51,7 +43,7 @@ pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
             return;
         }
     };
-    let mut client = Client { shared, peer, workloads: BTreeMap::new() };
+    let mut client = Client { shared, peer, workloads: BTreeMap::new(), process };
     let mut frames = Frames::new(stream, large);
     let (pid, mut leaving) = (client.peer.pid, client.shared.leaving.clone());
     tokio::select! {
@@ -124,9 +116,11 @@ impl Client {
         workload.close();
         self.shared.registry.borrow_mut().remove(workload.id);
         self.shared.lanes.wake(&workload);
+        // An agent that leaves has an end to its patience: what waits for a thread then is dropped by tokio, and never done.
+        let leaving = self.shared.leaving.has_changed().is_err();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => _ = runtime.spawn_blocking(move || workload.withdraw()),
-            Err(_) => workload.withdraw(),
+            Ok(runtime) if !leaving => _ = runtime.spawn_blocking(move || workload.withdraw()),
+            _ => workload.withdraw(),
         }
     }
 }

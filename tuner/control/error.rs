@@ -23,6 +23,8 @@ pub enum ControlError {
     InvalidValue { parameter: &'static str, value: String, allowed: String },
     #[error("{what}: the limit is {limit}")]
     LimitReached { what: &'static str, limit: u64 },
+    #[error("{advice}: {reason}")]
+    DoYourself { advice: String, reason: String },
     #[error("{reason}")]
     Busy { reason: String },
     #[error("{reason}")]
@@ -59,6 +61,7 @@ impl ControlError {
             ControlError::BadDescriptor { .. } => "BadDescriptor",
             ControlError::InvalidValue { .. } => "InvalidValue",
             ControlError::LimitReached { .. } => "LimitReached",
+            ControlError::DoYourself { .. } => "DoYourself",
             ControlError::Busy { .. } => "Busy",
             ControlError::Failed { .. } => "Failed",
             ControlError::Service { name, .. } => name,

@@ -7,7 +7,7 @@ use super::error::ControlError;
 use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fstat, fstatfs};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
@@ -28,8 +28,9 @@ const ATTR_DAX: u64 = 0x0020_0000;
 #[derive(Debug)]
 pub struct ClientFile {
     file: File,
-    /// The client's own description, kept only where it carries advice of ours.
+    /// The client's own description, kept where it may carry advice of ours.
     pub theirs: Option<OwnedFd>,
+    pub ino: u64,
     /// Device number as in `stat`, major and minor.
     pub device: (u32, u32),
     /// Whether the client may learn what of it is cached: the rule of `cachestat(2)`, that it is writable or his.
@@ -91,13 +92,18 @@ impl ClientFile {
         let _ = fadvise(&file, 0, None, Advice::Random);
         let visible = peer.uid == 0 || stat.st_uid == peer.uid || access == OFlags::RDWR;
         let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-        Ok(ClientFile { file, theirs: Some(fd), device, visible })
+        Ok(ClientFile { file, theirs: Some(fd), ino: stat.st_ino, device, visible })
     }
 
     /// Gives advice on the client's own description, which it shares with its reads.
     pub fn advise(&self, advice: Advice) -> io::Result<()> {
         let theirs = self.theirs.as_ref().ok_or(io::ErrorKind::NotFound)?;
         Ok(fadvise(theirs, 0, None, advice)?)
+    }
+
+    /// The client's own description, where it was kept.
+    pub fn description(&self) -> Option<BorrowedFd<'_>> {
+        self.theirs.as_ref().map(AsFd::as_fd)
     }
 
     pub fn size(&self) -> io::Result<u64> {

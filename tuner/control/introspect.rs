@@ -2,8 +2,8 @@
 //! `org.varlink.service`: who this is and what it offers. Takes a call, gives its answer, or `None` where it is not of that interface.
 
 use super::INTERFACE;
-use super::client::Call;
 use super::error::ControlError;
+use keepahead_client::call::Call;
 use serde_json::{Value, json};
 
 /// The description that the methods implement; docs/control.md explains it.
@@ -54,7 +54,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("method ").and_then(|rest| rest.split('(').next()))
             .collect();
-        assert_eq!(methods.len(), 18);
+        assert_eq!(methods.len(), 19);
         assert!(methods.iter().all(|m| Class::of(m).is_some()));
         let reference = include_str!("../../docs/control.md");
         let errors = DESCRIPTION.lines().filter_map(|line| line.strip_prefix("error ").and_then(|rest| rest.split(' ').next()));
@@ -80,6 +80,7 @@ mod tests {
         row("connections", format!("{}, of one user other than root {}", l::CONNECTIONS, l::CONNECTIONS_PER_USER));
         row("workloads", format!("{}, of one connection {}", l::WORKLOADS, l::WORKLOADS_PER_CLIENT));
         row("files of a workload", l::FILES_PER_WORKLOAD.to_string());
+        row("files of a workload with a window", l::FILES_WITH_WINDOW.to_string());
         row("ranges ahead", format!("{}; in all plans {}", l::RANGES_PER_WORKLOAD, l::RANGES));
         row("ranges in one", l::RANGES_AT_ONCE.to_string());
         row("a begun message", format!("{} s", l::STALLED.as_secs()));

@@ -2,15 +2,14 @@
 //! What one client, and all together, may take of the daemon. Fixed numbers, so that the protocol's reference can state them; the
 //! memory for prefetched data alone is a matter of the configuration (`control.budget_mib`).
 
+pub use keepahead_client::frame::{MESSAGE_BYTES, MESSAGE_FDS};
 use std::time::Duration;
 
-/// One message, without its final NUL: about 20,000 ranges of a plan.
-pub const MESSAGE_BYTES: usize = 1 << 20;
+/// Files of a workload that can have a window of their own; one with more is a stream of files, for which a plan does more.
+pub const FILES_WITH_WINDOW: usize = 256;
 /// Beyond this a message counts as large, and a user may have only so many of those under way at once.
 pub const LARGE_MESSAGE: usize = 16 << 10;
 pub const LARGE_MESSAGES_PER_USER: usize = 32;
-/// Descriptors in one message: the kernel's own SCM_MAX_FD.
-pub const MESSAGE_FDS: usize = 253;
 /// Connections in all, and of one user other than root.
 pub const CONNECTIONS: usize = 16_384;
 pub const CONNECTIONS_PER_USER: usize = 4_096;

@@ -3,14 +3,16 @@
 //! What may wait for a disk is done beside the socket's thread.
 
 use super::board::Order;
-use super::client::{Call, Client};
+use super::client::Client;
 use super::error::ControlError;
 use super::file::ClientFile;
 use super::frame::{FrameError, Frames};
 use super::limits::{AGENT_ANSWERS, RANGES_AT_ONCE};
+use super::memory;
 use super::plan::Range;
 use super::transfer;
 use super::workload::{Hint, Workload};
+use keepahead_client::call::Call;
 use keepahead_core::units::Kib;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -81,6 +83,14 @@ struct ReaderAt {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Region {
+    address: u64,
+    length: u64,
+    advice: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StatsOf {
     workload: u64,
     interval_ms: Option<u64>,
@@ -123,6 +133,7 @@ pub async fn call(client: &mut Client, method: &str, call: &Call, fds: Vec<Owned
         "Position" => position(client, &parameters(call)?),
         "Prefetch" => at_once(client, parameters(call)?, transfer::prefetch).await.map(|n| json!({ "cached_bytes": n })),
         "Discard" => at_once(client, parameters(call)?, transfer::discard).await.map(|n| json!({ "dropped_bytes": n })),
+        "AdviseMemory" => advise_memory(client, parameters(call)?).await.map(|n| json!({ "advised_bytes": n })),
         "Stats" => stats_of(client, call).map(|(workload, _)| workload.stats()),
         _ => Err(ControlError::service("MethodNotFound", "method", &call.method)),
     }
@@ -166,6 +177,7 @@ async fn register(client: &mut Client, asked: Registration, fds: Vec<OwnedFd>) -
     let own = client.workloads.len();
     let registered = client.shared.registry.borrow_mut().register(&client.peer, own, name, budget_bytes, hint);
     let workload = registered?;
+    client.shared.board.roll.enter(&workload);
     client.workloads.insert(workload.id, workload.clone());
     let files = fds.len();
     match add_files(client, &workload, fds).await {
@@ -230,6 +242,14 @@ async fn at_once(
     }
     let _turn = client.shared.transfers.acquire().await.map_err(ControlError::failed)?;
     beside(move || work(&workload, &workload.resolve(&asked.ranges)?)).await
+}
+
+/// Of the process that connected, and no other.
+async fn advise_memory(client: &Client, asked: Region) -> Result<u64, ControlError> {
+    let gone = || ControlError::failed("the kernel does not tell which process connected (pidfd_open, 5.3 and later)");
+    let process = client.process.as_ref().and_then(|p| p.try_clone().ok()).ok_or_else(gone)?;
+    let _turn = client.shared.transfers.acquire().await.map_err(ControlError::failed)?;
+    beside(move || memory::advise(&process, asked.address, asked.length, &asked.advice)).await
 }
 
 fn stats_of(client: &Client, call: &Call) -> Result<(Arc<Workload>, Duration), ControlError> {

@@ -12,15 +12,19 @@ mod introspect;
 mod lane;
 mod limits;
 mod listen;
+mod memory;
 mod methods;
 mod plan;
 mod registry;
 mod transfer;
+mod window;
 mod workload;
 
 pub use board::{AgentEnd, Board, DeviceState, Order, Snapshot, board};
 pub use error::ControlError;
 pub use listen::{ListenError, Listening};
+pub use window::{OwnWindow, Roll};
+pub use workload::{Hint, Workload};
 
 use crate::config;
 use lane::Lanes;
@@ -34,8 +38,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
-/// The Varlink interface.
-pub const INTERFACE: &str = "io.keepahead.Control";
+pub use keepahead_client::INTERFACE;
 
 /// Threads for what may wait for a disk; half of them at most for `Prefetch` and `Discard`.
 const BLOCKING_THREADS: usize = 16;

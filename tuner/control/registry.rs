@@ -97,7 +97,7 @@ impl Registry {
             let allowed = format!("1 to {left}, what control.budget_mib leaves now");
             return Err(ControlError::InvalidValue { parameter: "budget_bytes", value: budget.to_string(), allowed });
         }
-        let workload = Arc::new(Workload::new(self.next, name, peer.uid, budget, hint));
+        let workload = Arc::new(Workload::new(self.next, name, (peer.uid, peer.pid), budget, hint));
         self.workloads.insert(self.next, workload.clone());
         self.next += 1;
         Ok(workload)

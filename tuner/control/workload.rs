@@ -4,12 +4,18 @@
 
 use super::error::ControlError;
 use super::file::ClientFile;
-use super::limits::FILES_PER_WORKLOAD;
+use super::limits::{FILES_PER_WORKLOAD, FILES_WITH_WINDOW};
 use super::plan::{Plan, Range, Tally};
+use super::window::OwnWindow;
+use crate::actuator::file_window::knobs_at_rest;
+use keepahead_core::event::Pattern;
 use rustix::fs::Advice;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Major and minor, as in `stat(2)`.
+pub type DeviceNumber = (u32, u32);
 
 /// How a program says that it will read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,15 +30,14 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// The kernel's word for it, where it has one that helps.
-    fn advice(self) -> Option<(Advice, &'static str)> {
-        Some(match self {
-            Hint::Sequential => (Advice::Sequential, "POSIX_FADV_SEQUENTIAL"),
-            Hint::Random => (Advice::Random, "POSIX_FADV_RANDOM"),
-            Hint::Once => (Advice::NoReuse, "POSIX_FADV_NOREUSE"),
-            // Shuffled files are read each from its beginning: the kernel's own heuristics are right inside a file.
-            Hint::Strided | Hint::Shuffled | Hint::Reused => return None,
-        })
+    /// Whether what is measured contradicts it. Only what a pattern can tell: that a program will not come back to a page is its own
+    /// knowledge.
+    fn is_wrong(self, seen: Pattern) -> bool {
+        match self {
+            Hint::Sequential => matches!(seen, Pattern::RandomMmap | Pattern::RandomRead),
+            Hint::Random => seen == Pattern::Sequential,
+            Hint::Strided | Hint::Shuffled | Hint::Once | Hint::Reused => false,
+        }
     }
 }
 
@@ -59,6 +64,8 @@ pub struct Progress {
     /// Why nothing is prefetched although there is something to do.
     pub held: Option<&'static str>,
     pub advised_files: u64,
+    /// The window that the agent gave its files, where it did.
+    pub window: Option<OwnWindow>,
 }
 
 #[derive(Debug)]
@@ -66,6 +73,7 @@ pub struct Workload {
     pub id: u64,
     pub name: String,
     pub uid: u32,
+    pub pid: i32,
     pub budget: u64,
     pub hint: Option<Hint>,
     closed: AtomicBool,
@@ -73,8 +81,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub fn new(id: u64, name: String, uid: u32, budget: u64, hint: Option<Hint>) -> Workload {
-        Workload { id, name, uid, budget, hint, closed: AtomicBool::new(false), progress: Mutex::default() }
+    pub fn new(id: u64, name: String, (uid, pid): (u32, i32), budget: u64, hint: Option<Hint>) -> Workload {
+        Workload { id, name, uid, pid, budget, hint, closed: AtomicBool::new(false), progress: Mutex::default() }
     }
 
     /// A panic elsewhere leaves plain numbers behind: they are used on.
@@ -96,17 +104,19 @@ impl Workload {
         found.ok_or(ControlError::NoSuchFile { file: number, files: progress.files.len() as u64 })
     }
 
-    /// Adds files and gives the advice that the hint stands for. The number of the first.
+    /// Adds files; `once` is told to the kernel. The number of the first.
     pub fn add(&self, files: Vec<ClientFile>) -> Result<u64, ControlError> {
         let room = FILES_PER_WORKLOAD - self.progress().files.len();
         if files.len() > room {
             return Err(ControlError::LimitReached { what: "files of a workload", limit: FILES_PER_WORKLOAD as u64 });
         }
-        let (mut ready, mut advised) = (Vec::new(), 0);
+        let (mut ready, mut advised, mut held) = (Vec::new(), 0, self.progress().files.len());
         for mut file in files {
-            match self.hint.and_then(Hint::advice) {
-                Some((advice, _)) if file.advise(advice).is_ok() => advised += 1,
-                _ => file.theirs = None,
+            held += 1;
+            let once = self.hint == Some(Hint::Once) && file.advise(Advice::NoReuse).is_ok();
+            advised += u64::from(once);
+            if !once && held > FILES_WITH_WINDOW {
+                file.theirs = None;
             }
             ready.push(Arc::new(file));
         }
@@ -146,8 +156,28 @@ impl Workload {
                 let _ = file.dont_need(range.offset, range.length);
             }
         }
+        let _rest = knobs_at_rest();
         for file in files.iter().filter(|f| f.theirs.is_some()) {
             let _ = file.advise(Advice::Normal);
+        }
+    }
+
+    /// Its files with the descriptions that the client reads through, where these are few and all on one device; the device's number.
+    pub fn with_descriptions(&self) -> Option<(DeviceNumber, Vec<Arc<ClientFile>>)> {
+        let progress = self.progress();
+        let device = progress.files.first()?.device;
+        let few = progress.files.len() <= FILES_WITH_WINDOW
+            && progress.files.iter().all(|f| f.theirs.is_some() && f.device == device);
+        few.then(|| (device, progress.files.clone()))
+    }
+
+    /// `POSIX_FADV_NORMAL`, which a new window takes, has undone what else was advised: says it again.
+    pub fn advised_anew(&self) {
+        if self.hint == Some(Hint::Once) {
+            let files = self.progress().files.clone();
+            for file in files.iter().filter(|_| !self.is_closed()) {
+                let _ = file.advise(Advice::NoReuse);
+            }
         }
     }
 
@@ -161,11 +191,21 @@ impl Workload {
             (Some(why), ..) => why,
             _ => "prefetching",
         };
-        let advice = self.hint.and_then(Hint::advice).filter(|_| progress.advised_files > 0);
-        let advised: Vec<_> = advice
-            .map(|(_, word)| serde_json::json!({ "advice": word, "files": progress.advised_files, "why": "the workload's hint" }))
-            .into_iter()
-            .collect();
+        let mut advised = Vec::new();
+        if progress.advised_files > 0 {
+            advised.push(serde_json::json!({ "advice": "POSIX_FADV_NOREUSE", "files": progress.advised_files, "why": "the workload's hint" }));
+        }
+        if let Some(OwnWindow { kib, device_kib, pattern, why }) = &progress.window {
+            let mut why = why.clone();
+            if let (Some(hint), Some(seen)) = (self.hint, pattern.filter(|seen| self.hint.is_some_and(|h| h.is_wrong(*seen)))) {
+                why += &format!("; the hint says {hint:?}, but what is read is {seen}: the hint is not followed");
+            }
+            if kib != device_kib || self.hint.is_some() {
+                advised.push(
+                    serde_json::json!({ "advice": format!("read_ahead {kib}"), "files": progress.files.len(), "why": why }),
+                );
+            }
+        }
         let mut stats = serde_json::json!({
             "name": self.name, "state": state, "files": progress.files.len(), "budget_bytes": self.budget,
             "ahead_bytes": progress.plan.ahead(), "ranges_total": progress.plan.total(), "advised": advised,

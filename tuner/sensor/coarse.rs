@@ -3,7 +3,7 @@
 //! `Coarse`, so that they end in suggestions and not in trials.
 
 use super::procfs::{DeviceReads, device_reads};
-use super::{FileUse, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
+use super::{FileUse, Inode, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use std::collections::BTreeMap;
@@ -44,6 +44,10 @@ impl Sense for CoarseSensor {
 
     fn files(&mut self, _: &BdiName, _: usize) -> Result<Vec<FileUse>, SensorError> {
         Ok(Vec::new())
+    }
+
+    fn count_apart(&mut self, _: &BdiName, _: &[Inode]) -> Result<(), SensorError> {
+        Err(SensorError::NotBuilt)
     }
 
     fn probes(&self) -> &[ProbeStatus] {

@@ -2,13 +2,14 @@
 //! The eBPF sensor: loads the programs of `bpf/sensor.bpf.c`, reads their maps, keeps the sampling rate. Takes nothing an event at
 //! a time; a read costs a lookup a device.
 
+use super::apart::{Apart, GROUPS};
 use super::attach::{HOOKS, Plan, plan};
 use super::coarse::fill_device;
 use super::cost::{ProgramCost, costs};
 use super::layout::{self, CHUNK_KEY_BYTES, COUNTERS_BYTES, Health};
 use super::procfs::{DeviceReads, device_reads};
 use super::sampling::{DemandRates, Load, SLOTS, adapt};
-use super::{FileUse, How, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
+use super::{FileUse, How, Inode, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use libbpf_rs::btf::Btf;
@@ -60,6 +61,7 @@ pub struct EbpfSensor {
     purged: u64,
     judged: (Instant, Health),
     demand: DemandRates,
+    apart: Apart,
 }
 
 impl EbpfSensor {
@@ -74,7 +76,7 @@ impl EbpfSensor {
         loop {
             let plan = plan(&btf, &refused, barred);
             match load(places, &plan)? {
-                Ok((maps, links)) => return EbpfSensor::start(places, plan, maps, links),
+                Ok((maps, apart, links)) => return EbpfSensor::start(places, plan, maps, apart, links),
                 Err(failure) => {
                     let out = match failure.program {
                         Some(program) => vec![program],
@@ -90,7 +92,13 @@ impl EbpfSensor {
         }
     }
 
-    fn start(places: &Places, plan: Plan, maps: Maps, links: Vec<(Link, &'static str)>) -> Result<EbpfSensor, SensorError> {
+    fn start(
+        places: &Places,
+        plan: Plan,
+        maps: Maps,
+        apart: Apart,
+        links: Vec<(Link, &'static str)>,
+    ) -> Result<EbpfSensor, SensorError> {
         let id = |(link, name): &(Link, &'static str)| link.info().ok().map(|info| (info.prog_id, *name));
         let programs = links.iter().filter_map(id).collect();
         Ok(EbpfSensor {
@@ -106,6 +114,7 @@ impl EbpfSensor {
             purged: 0,
             judged: (Instant::now(), Health::default()),
             demand: DemandRates::new(),
+            apart,
         })
     }
 
@@ -253,8 +262,17 @@ impl Sense for EbpfSensor {
             }
             samples.insert(bdi, Sample { counters, completeness });
         }
+        for (name, slot) in self.apart.groups() {
+            let counters = self.counters(slot)?;
+            requests.insert(slot, counters.read_requests);
+            samples.insert(name.clone(), Sample { counters, completeness });
+        }
         self.adapt(requests)?;
         Ok(samples)
+    }
+
+    fn count_apart(&mut self, name: &BdiName, files: &[Inode]) -> Result<(), SensorError> {
+        self.apart.set(name, files, &self.maps.counters)
     }
 
     fn files(&mut self, bdi: &BdiName, most: usize) -> Result<Vec<FileUse>, SensorError> {
@@ -304,7 +322,7 @@ struct Failure {
     error: libbpf_rs::Error,
 }
 
-type Loaded = (Maps, Vec<(Link, &'static str)>);
+type Loaded = (Maps, Apart, Vec<(Link, &'static str)>);
 
 /// Whether programs may keep state with a task (5.12). A kprobe stands for all tracing programs: their helpers are the same. A probe
 /// that cannot be made says nothing, and then the load will.
@@ -314,10 +332,10 @@ fn has_task_storage() -> bool {
 
 /// Loads and attaches a plan. The inner error is one that another plan may avoid.
 fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorError> {
-    let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS) as u32;
+    let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS - GROUPS as usize) as u32;
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SensorSkelBuilder::default().open(&mut storage).map_err(|e| failed("object", e))?;
-    open.maps.counters.set_max_entries(slots).map_err(|e| failed("counters", e))?;
+    open.maps.counters.set_max_entries(slots + GROUPS).map_err(|e| failed("counters", e))?;
     let storage_of_tasks = has_task_storage();
     let unused = if storage_of_tasks { &mut open.maps.tasks_by_tid } else { &mut open.maps.tasks };
     unused.set_autocreate(false).map_err(|e| failed("state of tasks", e))?;
@@ -356,9 +374,10 @@ fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorE
         demand: own(&loaded.maps.data_demand)?,
         health: own(&loaded.maps.bss)?,
     };
+    let apart = Apart::new(own(&loaded.maps.own_slots)?, own(&loaded.maps.data_own)?, slots);
     debug_assert_eq!(maps.counters.value_size() as usize, COUNTERS_BYTES);
     debug_assert_eq!(plan.chosen.len(), HOOKS.len());
-    Ok(Ok((maps, links)))
+    Ok(Ok((maps, apart, links)))
 }
 
 /// `CAP_PERFMON`, `CAP_BPF` (5.8) and `CAP_SYS_ADMIN`, which stands for both, in `/proc/self/status` `CapEff`.

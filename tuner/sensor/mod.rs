@@ -3,6 +3,8 @@
 //! `/proc` alone where it may not; says which, why, and what is lost.
 
 #[cfg(feature = "ebpf")]
+mod apart;
+#[cfg(feature = "ebpf")]
 pub(crate) mod attach;
 mod coarse;
 #[cfg(feature = "ebpf")]
@@ -48,11 +50,21 @@ pub trait Sense {
     fn read(&mut self) -> Result<BTreeMap<BdiName, Sample>, SensorError>;
     /// The files of a bdi that demand most, at most `most` of them.
     fn files(&mut self, bdi: &BdiName, most: usize) -> Result<Vec<FileUse>, SensorError>;
+    /// From now on these files, and no others, count under `name` and no longer for their device; no files: nothing does.
+    fn count_apart(&mut self, name: &BdiName, files: &[Inode]) -> Result<(), SensorError>;
     fn probes(&self) -> &[ProbeStatus];
     /// What is missing for full counts, in words; `None` when nothing is.
     fn missing(&self) -> Option<String>;
     /// What did not fit its bounded map, since the start.
     fn overflow(&self) -> Overflow;
+}
+
+/// A file, as the kernel tells it from others while it is open. The device number is that of its superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inode {
+    pub ino: u64,
+    pub major: u32,
+    pub minor: u32,
 }
 
 /// How a program listens to a hook.

@@ -40,7 +40,10 @@ fn write(out: &mut String, data: &Data, seed: u64, rows: &[Row], trained: &Train
     writeln!(out, "# Model card: the learned policy\n")?;
     writeln!(out, "Written by `keepahead train --seed {seed}`, which makes the same model again, byte for byte.\n")?;
     writeln!(out, "| | |\n|---|---|")?;
-    writeln!(out, "| use | names the access pattern of a block device from its counters, and predicts the stall at other `read_ahead_kb` |")?;
+    writeln!(
+        out,
+        "| use | names the access pattern of a block device from its counters, and predicts the stall at other `read_ahead_kb` |"
+    )?;
     writeln!(out, "| not for | writing a value without a trial: every proposal is proven on the machine or taken back |")?;
     writeln!(out, "| file | schema {SCHEMA}, {COUNT} features of version {VERSION}, {bytes} bytes, linfa {LINFA} |")?;
     writeln!(out, "| clusters | {} |", model.classifier.clusters.len())?;
@@ -87,7 +90,10 @@ fn write_choices(out: &mut String, metrics: &Metrics) -> std::fmt::Result {
         let (method, loss, error) = (c.method, c.log_loss, c.error);
         writeln!(out, "| {method:?} | {} | {loss:.3} | {error:.3} | {:.1} | {:.0} |", c.clusters, c.accuracy_percent, c.bic)?;
     }
-    writeln!(out, "\n| regression | error, log2 of the stall ratio | stall where it thinks best / at the best |\n|---|---|---|")?;
+    writeln!(
+        out,
+        "\n| regression | error, log2 of the stall ratio | stall where it thinks best / at the best |\n|---|---|---|"
+    )?;
     for r in &metrics.regressions {
         writeln!(out, "| {:?} | {:.3} | {:.3} |", r.form, r.rmse, r.chosen_to_best)?;
     }
@@ -101,7 +107,10 @@ fn write_splits(out: &mut String, splits: &[Scores]) -> std::fmt::Result {
         "Five folds; whole families, devices, kernels or runs are left out, never windows of one run. Stall as a ratio, geometric mean over\n\
          runs; climbs begin at 128 KiB and their trials show the truth.\n"
     )?;
-    writeln!(out, "| left out | pattern right % | unknown % | rules right % | climb: stall / best | rules | worst / default | rules | trials | rules |")?;
+    writeln!(
+        out,
+        "| left out | pattern right % | unknown % | rules right % | climb: stall / best | rules | worst / default | rules | trials | rules |"
+    )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|---|---|")?;
     for s in splits {
         let (l, r) = (&s.learned, &s.rules);

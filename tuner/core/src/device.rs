@@ -27,6 +27,8 @@ pub enum DeviceKind {
     Btrfs,
     Nfs,
     Fuse,
+    /// No device: the open files of one workload, with a readahead window of their own on the device that bears them.
+    OpenFiles,
     Other,
 }
 

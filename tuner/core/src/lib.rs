@@ -6,15 +6,19 @@
 //!
 //! One way round: `sample` → `window` → `features` → `policy` → `guard` → (actuator) → `verdict` → `record`.
 
+pub mod betting;
 pub mod device;
+pub mod elsewhere;
 pub mod event;
 pub mod features;
 pub mod guard;
 pub mod known;
 pub mod matched;
+pub mod order;
 pub mod policy;
 pub mod sample;
 pub mod settings;
+pub mod standing;
 pub mod step;
 pub mod trial;
 pub mod units;

@@ -28,6 +28,9 @@ pub struct Settings {
     pub cool_down_max: Nanos,
     /// Trials a device may start in an hour.
     pub trials_per_hour: u32,
+    /// Share of the time that may be spent on comparing a kept value with the one it replaced; 0: never.
+    #[serde(default = "check_share")]
+    pub check_share: f64,
     /// Memory pressure (PSI `some avg10`, percent) above which nothing is raised.
     pub memory_pressure_max: f64,
     /// File refaults a second above which no value is raised. (A scan that comes round again refaults every page: 262,144 at 1 GiB/s.)
@@ -61,6 +64,11 @@ pub struct TrialSettings {
     pub waste_budget: f64,
 }
 
+/// Also for journals from before there were checks.
+fn check_share() -> f64 {
+    0.01
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -75,6 +83,7 @@ impl Default for Settings {
             cool_down: Nanos::from_secs(3),
             cool_down_max: Nanos::from_secs(900),
             trials_per_hour: 120,
+            check_share: check_share(),
             memory_pressure_max: 40.0,
             refaults_per_s_max: 1_000_000.0,
         }

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One trial: candidate and present value alternate in short blocks on the live workload (new old, old new, …).
+//! One trial: candidate and present value take turns in short blocks on the live workload, in an order that a coin decides.
 //!
 //! Takes a tick's counters, gives what to do next: wait, switch the knob, or end with a verdict. A block begins when the knob is
 //! switched; its start is washed out, because windows of the other value are still in flight (the kernel keeps a stream's window
 //! until its next readahead call, `mm/readahead.c`); it ends by demanded pages and time.
 
 use crate::device::BdiName;
+use crate::elsewhere::Elsewhere;
 use crate::event::{Arm, Block, Outcome, Proposal, Verdict};
 use crate::features::{Features, evidence};
 use crate::matched::{Comparison, compare};
+use crate::order::{next_arm, seed};
 use crate::sample::Counters;
 use crate::settings::TrialSettings;
 use crate::units::{Kib, Nanos, PAGE_BYTES, mib};
-use crate::verdict::{Finding, judge};
+use crate::verdict::{Finding, Measured, Seen, judge};
 use crate::window::{Mark, Span};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Demand this far from the baseline's (in share of mapped or of long-run pages) is another workload.
 const CHANGED: f64 = 0.4;
@@ -52,16 +53,10 @@ pub struct Trial {
     /// The washout ended here.
     measured: Option<Mark>,
     blocks: Vec<(Arm, Span)>,
-    #[serde(skip)]
-    pairs: Vec<Comparison>,
-    others: BTreeMap<BdiName, Other>,
-}
-
-/// Another active device, watched for harm in the same blocks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Other {
-    since: Option<Mark>,
-    blocks: Vec<Span>,
+    /// Of the coin.
+    #[serde(default)]
+    seed: u64,
+    others: Elsewhere,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -94,8 +89,8 @@ impl Trial {
             seen: now,
             measured: None,
             blocks: Vec::new(),
-            pairs: Vec::new(),
-            others: BTreeMap::new(),
+            seed: seed(id, now.at.0),
+            others: Elsewhere::default(),
         }
     }
 
@@ -125,9 +120,7 @@ impl Trial {
             }
             if in_force && self.washed_out(&mark, settings) {
                 self.measured = Some(mark);
-                for (bdi, at) in others {
-                    self.others.entry(bdi.clone()).or_default().since = Some(*at);
-                }
+                self.others.begin(others);
             }
             return Turn { block: None, next: Next::Wait };
         };
@@ -143,8 +136,9 @@ impl Trial {
                 next: Next::End(self.verdict(Outcome::Void, "the workload went quiet".into(), settings)),
             };
         }
-        self.end_block(span, others);
-        Turn { block: Some(block(self.arm, self.value(), &span)), next: self.after_block(mark, settings) }
+        self.blocks.push((self.arm, span));
+        self.others.end(others);
+        Turn { block: Some(block(self.arm, self.value(), &span)), next: self.after_block(mark, others, settings) }
     }
 
     fn washed_out(&self, mark: &Mark, settings: &TrialSettings) -> bool {
@@ -200,70 +194,52 @@ impl Trial {
         old.reduce(|a, b| a.plus(&b)).unwrap_or(self.baseline)
     }
 
-    fn end_block(&mut self, span: Span, others: &[(BdiName, Mark)]) {
-        self.blocks.push((self.arm, span));
-        for (bdi, at) in others {
-            let other = self.others.entry(bdi.clone()).or_default();
-            let span = other.since.take().map_or(Span::default(), |since| since.until(at));
-            other.blocks.push(span);
-        }
-    }
-
-    fn after_block(&mut self, mark: Mark, settings: &TrialSettings) -> Next {
+    fn after_block(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Next {
         if self.arm == Arm::Old
             && let Some(reason) = changed(&self.baseline, &self.blocks[self.blocks.len() - 1].1)
         {
             return Next::End(self.verdict(Outcome::Void, reason, settings));
         }
-        if self.one_way || self.blocks.len().is_multiple_of(2) {
-            let Some(pairs) = self.compare_pairs() else {
-                return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
-            };
-            self.pairs = pairs;
-            let (wasted, stale) = (self.unused(Arm::New) - self.unused(Arm::Old), self.stale());
-            let before = self.compare_before();
-            if let Finding::Decided(verdict) = judge(&self.pairs, &before, &self.other_logs(), wasted, stale, settings) {
-                return Next::End(if self.one_way { doubt(verdict) } else { verdict });
-            }
+        let Some(measured) = self.measured_blocks() else {
+            return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
+        };
+        if let Finding::Decided(verdict) = self.judge(&measured, settings) {
+            return Next::End(if self.one_way { doubt(verdict) } else { verdict });
         }
-        let arm = if self.one_way { Arm::New } else { arm_of(self.blocks.len()) };
-        self.measured = None;
+        let arm = if self.one_way { Arm::New } else { next_arm(self.seed, &self.arms()).0 };
         if arm == self.arm {
+            // Nothing is in flight that is not this value's: no washout.
             self.measured = Some(mark);
-            for other in self.others.values_mut() {
-                other.since = None;
-            }
+            self.others.begin(others);
             return Next::Wait;
         }
+        self.measured = None;
         self.arm = arm;
         self.switched = mark;
         Next::Switch(self.value())
     }
 
-    /// `None` as soon as one pair cannot be compared.
-    fn compare_pairs(&self) -> Option<Vec<Comparison>> {
-        if self.one_way {
-            let new = self.blocks.iter().filter(|(arm, _)| *arm == Arm::New).map(|(_, span)| span);
-            return new.map(|new| compare(new, &self.baseline)).collect();
-        }
-        self.blocks.chunks_exact(2).map(|pair| in_order(pair).and_then(|(new, old)| compare(new, old))).collect()
+    fn judge(&self, blocks: &[Measured], settings: &TrialSettings) -> Finding {
+        let before: Vec<Comparison> = self.before.iter().filter_map(|piece| compare(piece, &self.baseline)).collect();
+        let others = if self.one_way { Vec::new() } else { self.others.log_stalls(&self.arms()) };
+        let wasted = self.unused(Arm::New) - self.unused(Arm::Old);
+        let seen = Seen { blocks, before: &before, one_way: self.one_way, others: &others, wasted, stale: self.stale() };
+        judge(&seen, settings)
     }
 
-    /// In a one-way trial, the pieces of the baseline against the whole: how much they vary.
-    fn compare_before(&self) -> Vec<Comparison> {
-        let pieces = if self.one_way { self.before.as_slice() } else { &[] };
-        pieces.iter().filter_map(|piece| compare(piece, &self.baseline)).collect()
+    fn arms(&self) -> Vec<Arm> {
+        self.blocks.iter().map(|(arm, _)| *arm).collect()
     }
 
-    fn other_logs(&self) -> Vec<Vec<f64>> {
-        if self.one_way {
-            return Vec::new();
-        }
-        let log = |(i, pair): (usize, &[Span])| {
-            let (new, old) = if arm_of(2 * i) == Arm::New { (&pair[0], &pair[1]) } else { (&pair[1], &pair[0]) };
-            compare(new, old).map(|c| c.log_stall)
+    /// Each block against what was before the trial; `None` as soon as one cannot be compared.
+    fn measured_blocks(&self) -> Option<Vec<Measured>> {
+        let arms = self.arms();
+        let counted = self.blocks.iter().enumerate().filter(|(_, (arm, _))| !self.one_way || *arm == Arm::New);
+        let measured = |(i, (arm, span)): (usize, &(Arm, Span))| {
+            let tossed = next_arm(self.seed, &arms[..i]).1;
+            compare(span, &self.baseline).map(|against| Measured { arm: *arm, tossed, against })
         };
-        self.others.values().map(|o| o.blocks.chunks_exact(2).enumerate().filter_map(log).collect()).collect()
+        counted.map(measured).collect()
     }
 
     /// Share of the speculative pages that an arm brought in and nobody has used.
@@ -279,7 +255,7 @@ impl Trial {
 
     /// A verdict that the test did not give.
     pub fn verdict(&self, outcome: Outcome, reason: String, settings: &TrialSettings) -> Verdict {
-        let pairs = self.pairs.len() as u32;
+        let pairs = self.blocks.len() as u32 / 2;
         Verdict { outcome, reason, pairs, confidence: settings.confidence, stall_ratio: None, hit_change: None }
     }
 }
@@ -294,18 +270,6 @@ fn doubt(mut verdict: Verdict) -> Verdict {
         verdict.reason += "; the old value was measured before only, because running streams keep their window";
     }
     verdict
-}
-
-/// new old | old new | new old | …
-fn arm_of(block: usize) -> Arm {
-    if matches!(block % 4, 0 | 3) { Arm::New } else { Arm::Old }
-}
-
-fn in_order(pair: &[(Arm, Span)]) -> Option<(&Span, &Span)> {
-    match pair {
-        [(Arm::New, new), (Arm::Old, old)] | [(Arm::Old, old), (Arm::New, new)] => Some((new, old)),
-        _ => None,
-    }
 }
 
 /// Demand in pages. A fault counts as 16: that is what one fault can map (`fault_around_bytes`), and random faults are slow.

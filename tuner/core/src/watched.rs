@@ -9,6 +9,7 @@ use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
 use crate::sample::Completeness;
 use crate::settings::Settings;
+use crate::standing::Standing;
 use crate::step::{Output, Surroundings, refused};
 use crate::trial::{Next, Trial};
 use crate::units::{Kib, Nanos};
@@ -53,6 +54,9 @@ pub struct Watched {
     #[serde(default)]
     pub(crate) known: BTreeMap<Pattern, Known>,
     cool: CoolDown,
+    /// What the last kept value has replaced; `None` where somebody else chose the value.
+    #[serde(default)]
+    standing: Option<Standing>,
     rewritten: u32,
     /// After a larger value was taken back: the mean window before it, pages. Streams that still run with larger ones say nothing
     /// of the present value.
@@ -81,6 +85,7 @@ impl Watched {
             tried: BTreeMap::new(),
             known: BTreeMap::new(),
             cool: CoolDown::default(),
+            standing: None,
             rewritten: 0,
             left_over: None,
             said: None,
@@ -139,6 +144,7 @@ impl Watched {
             // Whatever they make of it: a take-back or a pin begins from there.
             self.expected = tick.knob.unwrap_or(self.expected);
             self.home = self.expected;
+            self.standing = None;
             return self.hold(around.now, Hold::HandsOff, out);
         }
         if !self.knob_is_ours(tick, around, out) {
@@ -191,6 +197,7 @@ impl Watched {
             if proven == self.device.original {
                 self.device.original = found;
                 self.home = found;
+                self.standing = None;
             } else {
                 self.rewritten += 1;
                 self.set(proven, SetReason::Reapply, out);
@@ -209,6 +216,7 @@ impl Watched {
     fn end_trial_void(&mut self, reason: &str, at: Nanos, settings: &Settings, out: &mut Output) {
         if let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) {
             let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
+            self.ends_check(at, settings);
             out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
         }
     }
@@ -236,8 +244,14 @@ impl Watched {
         }
         self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
         let ratio = verdict.stall_ratio.map(|r| r.mean);
+        let check = self.ends_check(at, settings);
         match verdict.outcome {
             Outcome::Kept => {
+                if check {
+                    // What was learnt on the way to the value that has become wrong is as old as that value.
+                    self.tried.clear();
+                }
+                self.standing = Some(Standing::new(trial.from, at, settings.check_share));
                 self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
                 self.cool.reset(at);
                 self.rewritten = 0;
@@ -246,7 +260,10 @@ impl Watched {
             }
             Outcome::Reverted | Outcome::Aborted => {
                 self.tried.insert(trial.to, Tried { outcome: verdict.outcome, stall_ratio: ratio });
-                self.cool.reverted(at, settings);
+                // A check is paid for already, and that the kept value is still right is no failure.
+                if !check {
+                    self.cool.reverted(at, settings);
+                }
                 self.set(trial.from, SetReason::Revert, out);
             }
             Outcome::Void => {
@@ -266,17 +283,37 @@ impl Watched {
         if self.pattern_changed(decision.pattern(), around.now) {
             return;
         }
-        let proposal = match decision {
-            Decision::Propose(proposal) => proposal,
+        let hold = match decision {
+            Decision::Propose(proposal) => {
+                return match self.admit(proposal, window, &features, around) {
+                    Err(hold) => self.hold(around.now, hold, out),
+                    Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
+                    Ok(proposal) => self.begin_trial(proposal, window, mark, around, next_trial, out),
+                };
+            }
             Decision::Abstain { pattern: Pattern::Idle, .. } => return self.hold(around.now, Hold::NoDemand, out),
-            Decision::Abstain { pattern, reason } => return self.hold(around.now, Hold::Abstained { pattern, reason }, out),
-            Decision::Settled { pattern } => return self.hold(around.now, Hold::Settled { pattern }, out),
+            Decision::Abstain { pattern, reason } => Hold::Abstained { pattern, reason },
+            Decision::Settled { pattern } => Hold::Settled { pattern },
         };
-        match self.admit(proposal, window, &features, around) {
-            Err(hold) => self.hold(around.now, hold, out),
-            Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
-            Ok(proposal) => self.begin_trial(proposal, window, mark, around, next_trial, out),
+        self.hold(around.now, hold, out);
+        if let Some(check) = self.due_check(window, &features, around) {
+            self.begin_trial(check, window, mark, around, next_trial, out);
         }
+    }
+
+    /// The kept value against the one it replaced, where that is due and nothing forbids a trial.
+    fn due_check(&mut self, window: &Window, features: &Features, around: &Surroundings) -> Option<Proposal> {
+        let standing = self.standing.filter(|s| s.due(around.now) && !around.dry_run && around.may_start)?;
+        let wanted = standing.proposal(self.pattern?, self.current(), around.now);
+        let replaced = wanted.read_ahead;
+        // A bound may have moved since: another value than the replaced one is no check.
+        let check = self.admit(wanted, window, features, around).ok().filter(|p| p.read_ahead == replaced)?;
+        self.standing.as_mut()?.begin(around.now);
+        Some(check)
+    }
+
+    fn ends_check(&mut self, at: Nanos, settings: &Settings) -> bool {
+        self.standing.as_mut().is_some_and(|standing| standing.end(at, settings.check_share))
     }
 
     fn is_left_over(&mut self, features: &Features, now: Nanos) -> bool {
@@ -430,6 +467,7 @@ impl Watched {
         };
         out.records.push(self.record(now, What::Pinned { from: self.current(), value }));
         (self.mode, self.home, self.rewritten, self.said) = (Mode::Pinned { before }, value, 0, None);
+        self.standing = None;
         self.slots.clear();
         self.set(value, SetReason::Pinned, out);
     }

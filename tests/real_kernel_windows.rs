@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Open files of cooperating programs get readahead windows of their own, on this kernel and a real slow device: two tenants that want
+//! opposite values both get theirs, a wrong hint is found out, and nothing is left on an open file by an agent that is gone.
+
+#[path = "agent/bench.rs"]
+#[allow(dead_code)]
+mod bench;
+
+mod real_kernel {
+    use super::bench::{Agent, KEEPAHEAD};
+    use keepahead::actuator::openfiles::OpenFilesActuator;
+    use keepahead_core::device::BdiName;
+    use keepahead_testbed::{Fs, Testbed, unavailable};
+    use serde_json::Value;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, ChildStdout, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// The agent's own open file, for prefetching, has it.
+    const FMODE_RANDOM: u32 = 0x1000;
+
+    struct Volume {
+        agent: Option<Agent>,
+        testbed: Testbed,
+        dir: tempfile::TempDir,
+    }
+
+    /// A running `tenant.py`.
+    struct Tenant {
+        child: Child,
+        out: BufReader<ChildStdout>,
+    }
+
+    impl Volume {
+        fn new() -> Option<Volume> {
+            let no_bpf = (!Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "no BTF".to_string());
+            if let Some(why) = unavailable().or(no_bpf) {
+                println!("skipped: {why}");
+                return None;
+            }
+            let testbed = Testbed::new(1300, Fs::Ext4).unwrap();
+            testbed.set_read_ahead(128).unwrap();
+            testbed.limit(3000, 150_000_000, 256).unwrap();
+            Some(Volume { agent: None, testbed, dir: tempfile::tempdir().unwrap() })
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.dir.path().join("control.sock")
+        }
+
+        fn start(&mut self) {
+            let config = self.dir.path().join("keepahead.toml");
+            let text = format!("[control]\nsocket = {:?}\nmode = \"0666\"\n", self.socket().display().to_string());
+            std::fs::write(&config, text).unwrap();
+            let mut command = std::process::Command::new(KEEPAHEAD);
+            command.args(["--format", "json", "run", "--device", &self.testbed.name, "--config"]).arg(&config);
+            command.arg("--state-dir").arg(self.dir.path().join("state"));
+            let mut agent = Agent::start(&mut command);
+            agent.wait(20, "appearance", |r| r["record"] == "appeared");
+            self.agent = Some(agent);
+        }
+
+        fn tenant(&self, file: &Path, kind: &str, hint: &str) -> Tenant {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control/tenant.py");
+            let mut command = self.testbed.cgroup.command("python3");
+            command.arg(script).arg(self.socket()).arg(file).args([kind, hint, "600"]).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let out = BufReader::new(child.stdout.take().unwrap());
+            Tenant { child, out }
+        }
+
+        /// `ra_pages` of a file that is open once (the agent has the same open file), in KiB; 0 where nobody has it open.
+        fn window(&self, file: &Path) -> u32 {
+            let ino = std::fs::metadata(file).unwrap().ino();
+            let mut files = OpenFilesActuator::new(Default::default(), 1, "/proc").unwrap();
+            let bdi = BdiName(self.testbed.number.clone());
+            let listed = files.list(std::slice::from_ref(&bdi)).unwrap();
+            let own: Vec<u32> =
+                listed.iter().filter(|f| f.ino == ino && f.f_mode & FMODE_RANDOM == 0).map(|f| f.ra_pages * 4).collect();
+            assert!(own.len() <= 1, "{listed:?}");
+            own.first().copied().unwrap_or(0)
+        }
+    }
+
+    impl Tenant {
+        /// The next second's line.
+        fn line(&mut self) -> Value {
+            let mut line = String::new();
+            self.out.read_line(&mut line).unwrap();
+            serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
+        }
+    }
+
+    impl Drop for Tenant {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    fn wait_for(what: &str, seconds: u64, mut done: impl FnMut() -> Option<String>) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while let Some(not_yet) = done() {
+            assert!(Instant::now() < end, "{what}: after {seconds} s {not_yet}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    #[test]
+    fn two_tenants_that_want_opposite_windows_both_get_theirs_and_leave_none_behind() {
+        let Some(mut volume) = Volume::new() else { return };
+        let (scan, lookups) = (volume.testbed.file("scan", 600).unwrap(), volume.testbed.file("lookups", 600).unwrap());
+        volume.start();
+        // The first hint is wrong.
+        let mut sequential = volume.tenant(&scan, "sequential", "random");
+        let mut random = volume.tenant(&lookups, "random", "-");
+        let mut said = Value::Null;
+        for (tenant, wants) in
+            [(&mut random, ["kept", "read_ahead 16 KiB"]), (&mut sequential, ["trial", "the hint is not followed"])]
+        {
+            wait_for("the reasons", 90, || {
+                said = tenant.line();
+                let text = said.to_string();
+                (!wants.iter().all(|wanted| text.contains(wanted))).then_some(text)
+            });
+            println!("{said}");
+        }
+
+        assert!(volume.window(&lookups) <= 32 && volume.window(&scan) >= 128);
+        assert_eq!(volume.testbed.read_ahead().unwrap(), 128, "the device's own value is nobody's business here");
+
+        // Killed outright it leaves windows behind; the next start takes them back.
+        let agent = volume.agent.take().unwrap();
+        agent.signal(nix::sys::signal::Signal::SIGKILL);
+        assert!(!agent.end().0.success());
+        assert_ne!(volume.window(&lookups), 128);
+        volume.start();
+        wait_for("withdrawal", 5, || {
+            let found = (volume.window(&scan), volume.window(&lookups));
+            (found != (128, 128)).then(|| format!("{found:?}"))
+        });
+        let (status, stderr, _) = volume.agent.take().unwrap().terminate();
+        assert!(status.success(), "{stderr}");
+        assert_eq!(volume.testbed.read_ahead().unwrap(), 128);
+    }
+
+    #[test]
+    fn an_agent_that_leaves_in_order_leaves_no_window() {
+        let Some(mut volume) = Volume::new() else { return };
+        let scan = volume.testbed.file("scan", 600).unwrap();
+        volume.start();
+        let _tenant = volume.tenant(&scan, "sequential", "-");
+        wait_for("a window", 60, || {
+            let window = volume.window(&scan);
+            (window < 256).then(|| format!("{window} KiB"))
+        });
+        let (status, stderr, records) = volume.agent.take().unwrap().terminate();
+        assert!(status.success(), "{stderr}");
+        let left = (volume.window(&scan), volume.testbed.read_ahead().unwrap());
+        assert_eq!(left, (128, 128), "{stderr}\n{}", records.iter().map(|r| format!("{r}\n")).collect::<String>());
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Windows of their own for the open files of workloads: each such workload is a device to the loop, with counters of its own and a
+//! knob that is the `ra_pages` of its open files. So it is classified, tried, verified, kept or undone as every device is; a person
+//! may look at it and pin it like one.
+
+use super::Agent;
+use super::act::Hands;
+use crate::actuator::file_window;
+use crate::control::{OwnWindow, Workload};
+use crate::sensor::Inode;
+use keepahead_core::device::{BdiName, Device, DeviceKind};
+use keepahead_core::event::{Applied, Input, OpenFiles, Outcome, Record, SetReason, What};
+use keepahead_core::units::Kib;
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How identities of such devices begin; the process that registered follows.
+pub const IDENTITY: &str = "open-files:";
+
+/// A workload whose files have a window of their own.
+pub struct Owner {
+    workload: Arc<Workload>,
+    /// The device that bears the files.
+    on: BdiName,
+    files: Vec<Inode>,
+    why: String,
+}
+
+pub type Owners = BTreeMap<BdiName, Owner>;
+
+impl Agent {
+    /// Once a second: workloads that came, grew or went.
+    pub(super) fn look_after_workloads(&mut self) -> anyhow::Result<()> {
+        let Some(board) = &self.board else { return Ok(()) };
+        let living = board.roll.living();
+        let gone = |owner: &Owner| !living.iter().any(|w| w.id == owner.workload.id);
+        let over: Vec<BdiName> = self.owners.iter().filter(|(_, o)| gone(o)).map(|(name, _)| name.clone()).collect();
+        for name in over {
+            self.end_window(&name)?;
+        }
+        for workload in living {
+            self.look_after(&workload)?;
+        }
+        self.explain();
+        Ok(())
+    }
+
+    fn look_after(&mut self, workload: &Arc<Workload>) -> anyhow::Result<()> {
+        let known =
+            self.owners.iter().find(|(_, o)| o.workload.id == workload.id).map(|(name, o)| (name.clone(), o.files.len()));
+        let Some((number, files)) = workload.with_descriptions() else {
+            // It has grown beyond what has a window.
+            return known.map_or(Ok(()), |(name, _)| self.end_window(&name));
+        };
+        if known.as_ref().is_some_and(|(_, count)| *count == files.len()) {
+            return Ok(());
+        }
+        let inodes: Vec<Inode> = files.iter().map(|f| Inode { ino: f.ino, major: f.device.0, minor: f.device.1 }).collect();
+        let Some(on) = self.device_of(number) else { return Ok(()) };
+        let name = BdiName(format!("{}/{}", on.bdi, workload.id));
+        if let Err(e) = self.sensor.count_apart(&name, &inodes) {
+            tracing::debug!("workload {}: its files keep the device's window: {e}", workload.name);
+            return Ok(());
+        }
+        if let Some(hands) = &mut self.hands {
+            hands.leave_alone(&name, &inodes);
+        }
+        let owner = Owner { workload: workload.clone(), on: on.bdi.clone(), files: inodes, why: "watched".into() };
+        self.owners.insert(name.clone(), owner);
+        if known.is_some() {
+            // New files of a workload that has a window already get the same.
+            let value = self.state.devices().find(|d| d.device.bdi == name).map(|d| d.current());
+            return value.map_or(Ok(()), |value| self.give(&name, value).map(|_| ()).or(Ok(())));
+        }
+        let device = Device {
+            label: format!("{} on {}", workload.name, on.label),
+            kind: DeviceKind::OpenFiles,
+            identity: format!("{IDENTITY}{}:{}", workload.pid, workload.id),
+            original: self.knob.read(&on.bdi).unwrap_or(on.original),
+            bdi: name,
+            ..on
+        };
+        self.feed(Input::Appeared { now: super::now(), device, hands_off: false })
+    }
+
+    /// The tuned device that bears files with this device number.
+    fn device_of(&self, (major, minor): (u32, u32)) -> Option<Device> {
+        let number = format!("{major}:{minor}");
+        let dir = PathBuf::from(format!("/sys/dev/block/{number}"));
+        // A partition has the bdi of its disk.
+        let whole = if dir.join("partition").exists() { std::fs::read_to_string(dir.join("../dev")).ok() } else { None };
+        let wanted = whole.map_or(number, |dev| dev.trim().to_owned());
+        let ours = |d: &&keepahead_core::watched::Watched| d.device.bdi.0 == wanted && !d.hands_off();
+        self.state.devices().find(ours).map(|d| d.device.clone())
+    }
+
+    fn end_window(&mut self, name: &BdiName) -> anyhow::Result<()> {
+        self.owners.remove(name);
+        if let Err(e) = self.sensor.count_apart(name, &[]) {
+            tracing::warn!("{name}: {e}");
+        }
+        if let Some(hands) = &mut self.hands {
+            hands.leave_alone(name, &[]);
+            hands.gone(name);
+        }
+        self.feed(Input::Gone { now: super::now(), bdi: name.clone() })
+    }
+
+    /// All of them, before the agent leaves: the socket has withdrawn them already.
+    pub(super) fn end_windows(&mut self) -> anyhow::Result<()> {
+        let all: Vec<BdiName> = self.owners.keys().cloned().collect();
+        all.iter().try_for_each(|name| self.end_window(name))
+    }
+
+    /// Carries out an action on such a device.
+    pub(super) fn set_window(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Input {
+        let failed = |error: String| Input::Failed { now: super::now(), bdi: device.bdi.clone(), wanted: to, error };
+        let Some(hands) = &mut self.hands else { return failed("a dry run writes nothing".into()) };
+        let intent = match hands.promise(device, from, to, why) {
+            Ok(intent) => intent,
+            Err(e) => return failed(format!("not written, because it could not be journaled first: {e}")),
+        };
+        match self.give(&device.bdi, to) {
+            Ok(files) => {
+                let files = OpenFiles { refreshed: files as u32, current: files as u32, ..OpenFiles::default() };
+                let applied = Applied { bdi: device.bdi.clone(), old: from, wanted: to, read_back: to, files };
+                if let Some(hands) = &mut self.hands {
+                    hands.kept_promise(intent, &applied);
+                }
+                Input::Applied { now: super::now(), applied }
+            }
+            Err(e) => failed(e),
+        }
+    }
+
+    /// Gives the files of a workload a window. Promised for the device's own knob too, which holds the window for an instant.
+    fn give(&mut self, name: &BdiName, window: Kib) -> Result<usize, String> {
+        let owner = self.owners.get(name).ok_or("the workload is gone")?;
+        let on = self.state.devices().find(|d| d.device.bdi == owner.on).ok_or("its device is gone")?;
+        let (device, present) = (on.device.clone(), on.current());
+        let hands: &mut Hands = self.hands.as_mut().ok_or("a dry run writes nothing")?;
+        let intent = hands.promise(&device, present, window, SetReason::Trial).map_err(|e| e.to_string())?;
+        let workload = owner.workload.clone();
+        let (_, files) = workload.with_descriptions().ok_or("it has too many files by now")?;
+        let given = {
+            let theirs: Vec<BorrowedFd<'_>> = files.iter().filter_map(|f| f.description()).collect();
+            let still = || !workload.is_closed();
+            file_window::give(&self.knob, &owner.on, present, window, &theirs, still)
+        };
+        let applied =
+            Applied { bdi: device.bdi, old: window, wanted: present, read_back: present, files: OpenFiles::default() };
+        if given.is_ok() {
+            hands.kept_promise(intent, &applied);
+        }
+        workload.advised_anew();
+        given.map_err(|e| e.to_string())
+    }
+
+    /// Notes why a window is what it is.
+    pub(super) fn note_windows(&mut self, records: &[Record]) {
+        for record in records {
+            let Some(owner) = self.owners.get_mut(&record.bdi) else { continue };
+            match &record.what {
+                What::TrialStarted { trial, from, to, proposal, .. } => {
+                    owner.why = format!("trial {trial}, {from} against {to}: {}", proposal.reason);
+                }
+                What::TrialEnded { trial, from, to, verdict } => {
+                    let kept = verdict.outcome == Outcome::Kept;
+                    let done = if kept { format!("{to} kept") } else { format!("{to} undone, {from} again") };
+                    owner.why = format!("trial {trial}: {done}: {}", verdict.reason);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// For `Stats`.
+    fn explain(&self) {
+        for (name, owner) in &self.owners {
+            let Some(watched) = self.state.devices().find(|d| d.device.bdi == *name) else { continue };
+            let device_kib =
+                self.state.devices().find(|d| d.device.bdi == owner.on).map_or(watched.device.original, |d| d.current());
+            let window = OwnWindow { kib: watched.current(), device_kib, pattern: watched.pattern(), why: owner.why.clone() };
+            owner.workload.progress().window = Some(window);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Simulated blocks in, verdicts out: errors stay where they are stated, and each condition that prevents a keep does so. Whole trials
+//! under worse noise are in `benches/verify`.
+
+use super::*;
+use crate::order::{next_arm, seed};
+
+/// A small generator, so that the pure crate needs no dependency for noise: xorshift64*, Box-Muller.
+struct Noise(u64);
+
+impl Noise {
+    fn uniform(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1u64 << 53) as f64
+    }
+    fn normal(&mut self) -> f64 {
+        (-2.0 * self.uniform().max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+    fn block(&mut self, log_stall: f64, spread: f64) -> Comparison {
+        Comparison { log_stall: log_stall + spread * self.normal(), hit_change: 0.01 * self.normal(), mapped: 0.0 }
+    }
+}
+
+fn seen<'a>(blocks: &'a [Measured], before: &'a [Comparison]) -> Seen<'a> {
+    Seen { blocks, before, one_way: false, others: &[], wasted: 0.0, stale: 0.0 }
+}
+
+/// Blocks in the order of a trial's coin until they are judged. `effect`: of the new value on a block's log stall, by its number.
+fn run(trial: u64, noise: &mut Noise, spread: f64, effect: impl Fn(usize, Arm) -> f64) -> Verdict {
+    let before = [noise.block(0.0, spread), noise.block(0.0, spread), noise.block(0.0, spread)];
+    let (mut blocks, mut arms) = (Vec::new(), Vec::new());
+    loop {
+        let (arm, tossed) = next_arm(seed(trial, trial), &arms);
+        blocks.push(Measured { arm, tossed, against: noise.block(effect(arms.len(), arm), spread) });
+        arms.push(arm);
+        if let Finding::Decided(verdict) = judge(&seen(&blocks, &before), &TrialSettings::default()) {
+            return verdict;
+        }
+    }
+}
+
+fn constant(effect: f64) -> impl Fn(usize, Arm) -> f64 {
+    move |_, arm| if arm == Arm::New { effect } else { 0.0 }
+}
+
+#[test]
+fn false_keeps_stay_below_the_stated_error_under_noise_that_hangs_together() {
+    let mut noise = Noise(7);
+    // A step in the middle, a slope, a wave as long as a pair was: none of them knows the coin.
+    let workloads: [fn(usize, Arm) -> f64; 4] = [
+        |_, _| 0.0,
+        |i, _| if i > 5 { -0.7 } else { 0.0 },
+        |i, _| -0.1 * i as f64,
+        |i, _| if matches!(i % 4, 0 | 3) { -0.4 } else { 0.0 },
+    ];
+    for (n, workload) in workloads.into_iter().enumerate() {
+        let kept = (0..4000).filter(|t| run(*t, &mut noise, 0.1, workload).outcome == Outcome::Kept).count();
+        assert!(kept <= 200, "workload {n}: {kept} of 4000 trials without effect were kept, 5 % allowed");
+    }
+}
+
+#[test]
+fn large_effects_are_found_in_few_blocks() {
+    let mut noise = Noise(11);
+    let gains: Vec<Verdict> = (0..500).map(|t| run(t, &mut noise, 0.1, constant(-0.7))).collect();
+    let kept = gains.iter().filter(|v| v.outcome == Outcome::Kept).count();
+    assert!(kept >= 495, "{kept} of 500");
+    assert!(gains.iter().map(|v| f64::from(v.pairs)).sum::<f64>() / 500.0 < 4.0);
+}
+
+#[test]
+fn harm_ends_with_the_second_block_of_the_new_value() {
+    let mut noise = Noise(13);
+    for trial in 0..500 {
+        let verdict = run(trial, &mut noise, 0.05, constant(0.3));
+        assert_eq!(verdict.outcome, Outcome::Aborted, "{verdict:?}");
+        assert!(verdict.pairs <= 3 && verdict.stall_ratio.is_none_or(|r| r.mean > 1.05), "{verdict:?}");
+    }
+}
+
+#[test]
+fn with_blocks_from_before_false_keeps_stay_below_the_stated_error_too() {
+    let (mut noise, settings) = (Noise(13), TrialSettings::default());
+    let mut kept = |effect: f64| {
+        let before = [noise.block(0.0, 0.1), noise.block(0.0, 0.1), noise.block(0.0, 0.1)];
+        let mut blocks = Vec::new();
+        loop {
+            blocks.push(Measured { arm: Arm::New, tossed: false, against: noise.block(effect, 0.1) });
+            if let Finding::Decided(v) = judge(&Seen { one_way: true, ..seen(&blocks, &before) }, &settings) {
+                return v.outcome == Outcome::Kept;
+            }
+        }
+    };
+    assert!((0..2000).filter(|_| kept(0.0)).count() <= 100);
+    assert!((0..500).filter(|_| kept(-1.0)).count() >= 490);
+}
+
+/// Sixteen blocks in turns, each as it should be.
+fn steady(log_stall: f64, hit_change: f64) -> Vec<Measured> {
+    let arm = |i: usize| if i.is_multiple_of(2) { Arm::New } else { Arm::Old };
+    let against = |arm| match arm {
+        Arm::New => Comparison { log_stall, hit_change, mapped: 0.0 },
+        Arm::Old => Comparison { log_stall: 0.0, hit_change: 0.0, mapped: 0.0 },
+    };
+    (0..16).map(|i| Measured { arm: arm(i), tossed: i > 0, against: against(arm(i)) }).collect()
+}
+
+fn outcome(seen: Seen) -> Outcome {
+    match judge(&seen, &TrialSettings::default()) {
+        Finding::Decided(v) => v.outcome,
+        Finding::Undecided => panic!("undecided"),
+    }
+}
+
+#[test]
+fn waste_over_budget_and_harm_to_others_revert_a_gain() {
+    let blocks = steady(-0.7, 0.0);
+    let others = [blocks.iter().map(|b| (b.arm, if b.arm == Arm::New { 0.5 } else { 0.0 })).collect::<Vec<_>>()];
+    let gain = seen(&blocks, &[]);
+    assert_eq!(outcome(gain), Outcome::Kept);
+    assert_eq!(outcome(Seen { wasted: 0.5, ..gain }), Outcome::Reverted);
+    assert_eq!(outcome(Seen { others: &others, ..gain }), Outcome::Reverted);
+}
+
+#[test]
+fn a_rise_of_the_hit_ratio_alone_is_enough_unless_stall_is_worse() {
+    assert_eq!(outcome(seen(&steady(0.0, 0.03), &[])), Outcome::Kept);
+    assert_eq!(outcome(seen(&steady(0.2, 0.03), &[])), Outcome::Aborted);
+}
