@@ -32,8 +32,8 @@ pub fn machine(rng: &mut Xoshiro256StarStar) -> Machine {
 
 /// A machine with a device of this name.
 ///
-/// Page replacement is the kernel's default, two lists: where nothing in a small cache can go (all of it in flight), the simulated
-/// multi-generational one looks at all of it for every page, and one run takes minutes.
+/// Page replacement is the kernel's default, two lists, in all worlds: the multi-generational one is not in the data. Both kinds cost
+/// far too much in some worlds, whose reclaim looks at much of the cache for single pages; why is not known yet.
 pub fn machine_with(device: &'static str, rng: &mut Xoshiro256StarStar) -> Machine {
     let kernel = one_of(rng, &Generation::ALL);
     // From 64 MiB: eight windows of the largest size. Up to 384, so that some seconds fill it.

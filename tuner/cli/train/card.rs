@@ -24,6 +24,7 @@ const FAILURES: &str = "\
 - Devices are models (see the fidelity figures in `RESULTS.md`). A device whose latency grows with its load in other ways than these is
   outside of the data; trials on the machine correct what is predicted for it.
 - Each run lasts twelve seconds from a cold cache: what only shows when a large memory has filled is not in it.
+- All worlds reclaim with two lists: the multi-generational LRU (`CONFIG_LRU_GEN`) is not in the data.
 - Recorded programs are never trained on; `learn.json` says how they are named.
 ";
 
