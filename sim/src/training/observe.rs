@@ -100,7 +100,7 @@ fn label(report: &Report, kib: u32, warm_up_s: f64) -> Option<Label> {
 /// The rows of one run from its outcomes over the ladder; none where a size has none, because labels go together.
 pub(super) fn rows(about: &About, outcomes: &[Option<Outcome>]) -> Vec<Row> {
     let Some(outcomes) = outcomes.iter().map(Option::as_ref).collect::<Option<Vec<&Outcome>>>() else { return Vec::new() };
-    let labels: Vec<Label> = outcomes.iter().map(|outcome| outcome.label.clone()).collect();
+    let labels: Vec<Label> = outcomes.iter().map(|outcome| outcome.label).collect();
     let row = |kib: u32, seen: &Features| Row {
         workload: about.workload.clone(),
         family: about.family.clone(),

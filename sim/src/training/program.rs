@@ -41,11 +41,11 @@ pub struct Program {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     #[error("{program}: not a readable trace: {error}")]
-    Trace { program: String, error: TraceError },
+    Trace { program: String, error: Box<TraceError> },
     #[error("{program}: cannot be replayed: {error}")]
-    Replay { program: String, error: ReplayError },
+    Replay { program: String, error: Box<ReplayError> },
     #[error("{program}: its machine is no scenario: {error}")]
-    Machine { program: String, error: ScenarioError },
+    Machine { program: String, error: Box<ScenarioError> },
     #[error("{program} at {kib} KiB: {error}")]
     World { program: String, kib: u32, error: WorldError },
 }
@@ -99,15 +99,15 @@ impl Program {
         let source = || {
             let bytes = Box::new(Cursor::new(trace.to_vec()));
             let opened = open(bytes, None, &ReadOptions::default());
-            opened.map(|(_, source)| source).map_err(|error| ProgramError::Trace { program: program(), error })
+            opened.map(|(_, source)| source).map_err(|error| ProgramError::Trace { program: program(), error: Box::new(error) })
         };
         let survey = Survey::of(&mut *source()?, Streams::PerProcess);
-        let survey = survey.map_err(|error| ProgramError::Replay { program: program(), error })?;
+        let survey = survey.map_err(|error| ProgramError::Replay { program: program(), error: Box::new(error) })?;
         let empty = "[[task]]\nname = \"none\"\nprogram.idle = {}\n";
         let text =
             format!("name = \"{}\"\nshows = \"training\"\nduration_s = 1\nseed = {seed}\n{}{empty}", self.name, machine.text);
         let built = Scenario::parse(&text).and_then(|scenario| scenario.spec());
-        let mut host = built.map_err(|error| ProgramError::Machine { program: program(), error })?;
+        let mut host = built.map_err(|error| ProgramError::Machine { program: program(), error: Box::new(error) })?;
         let spec = TraceSpec {
             name: self.name.clone(),
             seed,
@@ -118,7 +118,8 @@ impl Program {
             arrival: Arrival::Open { speed: 1.0 },
             look_ahead: LOOK_AHEAD,
         };
-        let made = spec.spec(&survey, source()?).map_err(|error| ProgramError::Replay { program: program(), error });
+        let made =
+            spec.spec(&survey, source()?).map_err(|error| ProgramError::Replay { program: program(), error: Box::new(error) });
         made.map(|(spec, _)| Spec { sensor_noise: host.sensor_noise, ..spec })
     }
 }

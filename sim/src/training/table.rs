@@ -46,16 +46,18 @@ fn version() -> String {
     format!("{SCHEMA_VERSION}, features {}", features::VERSION)
 }
 
-const TEXTS: [(&str, fn(&Row) -> String); 5] = [
+/// A column's name and its value in a row.
+type Taken<R, T> = (&'static str, fn(&R) -> T);
+
+const TEXTS: [Taken<Row, String>; 5] = [
     ("workload", |row| row.workload.clone()),
     ("family", |row| row.family.clone()),
     ("device", |row| row.device.clone()),
     ("kernel", |row| row.kernel.clone()),
     ("pattern", |row| word(row.pattern).to_owned()),
 ];
-const NUMBERS: [(&str, fn(&Row) -> u32); 3] =
-    [("memory_mib", |row| row.memory_mib), ("run", |row| row.run), ("kib", |row| row.kib)];
-const FIGURES: [(&str, fn(&Label) -> f64); 4] = [
+const NUMBERS: [Taken<Row, u32>; 3] = [("memory_mib", |row| row.memory_mib), ("run", |row| row.run), ("kib", |row| row.kib)];
+const FIGURES: [Taken<Label, f64>; 4] = [
     ("stall_ns_per_mib", |label| label.stall_ns_per_mib),
     ("hit_ratio", |label| label.hit_ratio),
     ("pollution_mib_per_s", |label| label.pollution_mib_per_s),
