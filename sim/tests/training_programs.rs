@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The recorded programs in `fixtures/traces/programs`: at least a dozen, small, each replayed into rows at every size.
 
+#![allow(clippy::disallowed_methods)] // fixtures are files
 use keepahead_sim::training::{LADDER, Programs};
 use std::path::Path;
 
