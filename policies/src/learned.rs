@@ -77,14 +77,10 @@ impl Learned {
             return Decision::Abstain { pattern, reason };
         }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| may_try(p.kib, context)).collect();
-        let proven = context.known.get(&pattern).and_then(|k| k.proven);
-        if let Some(p) = proven.and_then(|kib| open.iter().find(|p| p.kib == kib)) {
-            return Decision::Propose(self.propose(p, pattern, view, context, "proven here before"));
-        }
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(RAISE);
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         if let Some(best) = best.filter(|p| score(p, context.current) >= WORTH) {
-            return Decision::Propose(self.propose(best, pattern, view, context, "try"));
+            return Decision::Propose(self.propose(best, pattern, view, context));
         }
         let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
         match with_pattern(Rules.decide(context), pattern) {
@@ -103,10 +99,10 @@ impl Learned {
         }
     }
 
-    fn propose(&self, to: &Prediction, pattern: Pattern, view: &View, context: &Context, why: &str) -> Proposal {
+    fn propose(&self, to: &Prediction, pattern: Pattern, view: &View, context: &Context) -> Proposal {
         let f = context.features;
         let reason = format!(
-            "{} (confidence {:.2}): runs of {}, stall {:.2} ms/MiB at {}; predicted {}; {why} {}",
+            "{} (confidence {:.2}): runs of {}, stall {:.2} ms/MiB at {}; predicted {}; try {}",
             words(pattern, f),
             view.seen.confidence,
             size(f.run() * 4.0),

@@ -163,20 +163,6 @@ fn outcome(outcome: Outcome, ratio: f64) -> keepahead_core::event::Verdict {
 }
 
 #[test]
-fn a_proven_value_is_proposed_first_when_its_pattern_returns() {
-    let mut asked = Asked::of(SCAN, 16);
-    let mut first = proposal(asked.by(&learned()));
-    first.read_ahead = Kib(256);
-    let mut known = Known::default();
-    known.learn(Kib(16), &first, &outcome(Outcome::Kept, first.expected_stall_ratio));
-    asked.known.insert(Pattern::Sequential, known);
-    let again = proposal(asked.by(&learned()));
-    assert!(again.read_ahead == Kib(256) && again.reason.ends_with("proven here before 256"), "{again:?}");
-    asked.tried = &[256];
-    assert_ne!(proposal(asked.by(&learned())).read_ahead, Kib(256));
-}
-
-#[test]
 fn predictions_that_stay_wrong_hand_over_to_the_rules() {
     let mut asked = Asked::of(SCAN, 128);
     let first = proposal(asked.by(&learned()));

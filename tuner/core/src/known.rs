@@ -46,11 +46,17 @@ impl Known {
     /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing.
     pub fn learn(&mut self, from: Kib, proposal: &Proposal, verdict: &Verdict) {
         let to = proposal.read_ahead;
+        let again = self.proven == Some(to);
         match verdict.outcome {
             Outcome::Void => return,
             Outcome::Kept => self.proven = Some(to),
             Outcome::Reverted | Outcome::Aborted if self.proven == Some(to) => self.proven = None,
             Outcome::Reverted | Outcome::Aborted => {}
+        }
+        if again {
+            // Expected from memory, not by the policy's model: it says nothing of how right that is.
+            self.trials = self.trials.saturating_add(1);
+            return;
         }
         let shown = match (verdict.stall_ratio, verdict.outcome) {
             (Some(ratio), _) => ratio.mean,

@@ -16,6 +16,7 @@ pub mod known;
 pub mod matched;
 pub mod order;
 pub mod policy;
+pub mod recall;
 pub mod sample;
 pub mod settings;
 pub mod standing;

@@ -7,6 +7,7 @@ use crate::features::{Features, evidence};
 use crate::guard::{CoolDown, admit, limit_step};
 use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
+use crate::recall::{Present, recall};
 use crate::sample::Completeness;
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -251,7 +252,7 @@ impl Watched {
                     // What was learnt on the way to the value that has become wrong is as old as that value.
                     self.tried.clear();
                 }
-                self.standing = Some(Standing::new(trial.from, at, settings.check_share));
+                self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, at, settings.check_share));
                 self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
                 self.cool.reset(at);
                 self.rewritten = 0;
@@ -279,9 +280,13 @@ impl Watched {
         if self.is_left_over(&features, around.now) {
             return self.hold(around.now, Hold::LeftOver, out);
         }
-        let decision = around.policy.decide(&self.context(&features, around.settings));
+        let (mut decision, before) = (self.ask(&features, around), self.pattern);
         if self.pattern_changed(decision.pattern(), around.now) {
             return;
+        }
+        if self.pattern != before {
+            // Asked with what was tried in the old pattern.
+            decision = self.ask(&features, around);
         }
         let hold = match decision {
             Decision::Propose(proposal) => {
@@ -321,6 +326,13 @@ impl Watched {
         self.left_over.is_some()
     }
 
+    /// The policy's decision, or the memory's.
+    fn ask(&self, features: &Features, around: &Surroundings) -> Decision {
+        let context = self.context(features, around.settings);
+        let present = Present { kept_for: self.standing.and_then(|s| s.pattern), original: self.device.original };
+        recall(around.policy.decide(&context), &context, present)
+    }
+
     fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
         Context {
             features,
@@ -343,11 +355,20 @@ impl Watched {
             }
             return false;
         }
-        if self.pattern_next != Some(pattern) {
+        if self.standing.is_some() {
+            if self.pattern_next.is_none() {
+                self.pattern_next = Some(pattern);
+                // A value proven for one pattern is at stake, and this window lies across the change: what it shows is neither
+                // pattern. The next one is all of the new.
+                self.slots.clear();
+                return true;
+            }
+        } else if self.pattern_next != Some(pattern) {
             self.pattern_next = Some(pattern);
             return true;
         }
-        self.pattern = self.pattern_next.take();
+        self.pattern_next = None;
+        self.pattern = Some(pattern);
         self.tried.clear();
         self.cool.reset(now);
         false
