@@ -35,6 +35,20 @@ pub struct Scores {
     pub chosen_to_best: f64,
     pub learned: Climb,
     pub rules: Climb,
+    /// Where it wins and loses.
+    pub families: Vec<Family>,
+}
+
+/// One family's runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Family {
+    pub family: String,
+    pub runs: usize,
+    /// Rows named rightly; unknown is not right.
+    pub accuracy_percent: f64,
+    /// End of the climb over the best: learned, rules.
+    pub learned: f64,
+    pub rules: f64,
 }
 
 /// Rows whose confidence fell into a tenth.
@@ -90,7 +104,29 @@ pub fn scores(left_out: &str, tested: &[(&Row, &Learned)]) -> Scores {
         chosen_to_best: (chosen / n).exp2(),
         learned: climb(&runs, true),
         rules: climb(&runs, false),
+        families: families(tested, runs),
     }
+}
+
+fn families(tested: &[(&Row, &Learned)], runs: Vec<Run>) -> Vec<Family> {
+    let mut of: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
+    for run in runs {
+        if let Some(row) = run.1.values().next() {
+            of.entry(&row.family).or_default().push(run);
+        }
+    }
+    let one = |(name, runs): (&str, Vec<Run>)| {
+        let own = || tested.iter().filter(|(row, _)| row.family == name);
+        let right = own().filter(|(r, l)| l.model().classifier.classify(&r.features).pattern == Some(r.pattern)).count();
+        Family {
+            family: name.into(),
+            runs: runs.len(),
+            accuracy_percent: 100.0 * right as f64 / own().count().max(1) as f64,
+            learned: climb(&runs, true).end_to_best,
+            rules: climb(&runs, false).end_to_best,
+        }
+    };
+    of.into_iter().map(one).collect()
 }
 
 /// log2 of the stall at the size with the lowest predicted stall over that at the best size.

@@ -8,13 +8,13 @@ use keepahead_core::features::Features;
 use keepahead_core::units::Kib;
 
 /// Raised whenever a feature is added, removed, reordered or changes its meaning: a model of another version is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Number of features.
-pub const COUNT: usize = 23;
+pub const COUNT: usize = 24;
 
 /// The first ones say only what programs ask for and do not move with the knob: patterns are told apart by these alone.
-pub const SHAPE: usize = 9;
+pub const SHAPE: usize = 10;
 
 /// Names in order.
 pub const NAMES: [&str; COUNT] = [
@@ -36,6 +36,8 @@ pub const NAMES: [&str; COUNT] = [
     "jump",
     // Median jump against the mean run, log2: strides and interleaved streams jump little further than they read.
     "jump_per_run",
+    // Share of demanded pages that came through mappings, 0 to 1: a tenant that reads much and waits little shows in it.
+    "mapped_demand",
     // Pages demanded a second, log2: how fast a window is used up.
     "demand",
     // Hits per demanded page, 0 to 1: how well the present window serves.
@@ -79,6 +81,7 @@ pub fn vector(f: &Features, kib: Kib) -> [f64; COUNT] {
         lg(f.request),
         lg(f.jump),
         lg(f.jump / f.run().max(1.0)),
+        f.mapped_demand,
         lg(f.demand),
         f.hit_ratio,
         f.late_share,
@@ -111,19 +114,20 @@ pub fn restore(vector: &[f64]) -> Option<Features> {
         read_continues: v[5],
         request: pow(v[6]),
         jump: pow(v[7]),
-        demand: pow(v[9]),
-        hit_ratio: v[10],
-        late_share: v[11],
-        reuse: v[12],
-        accuracy: v[13],
-        unused: v[14],
-        evicted: pow(v[15]),
-        stall_share: pow(v[16]),
-        stall_ms_per_mib: pow(v[17]) / 1e3,
-        device_latency_us: pow(v[18]),
-        device_request_kib: pow(v[19]),
-        device_mib_per_s: pow(v[20]),
-        window: pow(v[21]),
+        mapped_demand: v[9],
+        demand: pow(v[10]),
+        hit_ratio: v[11],
+        late_share: v[12],
+        reuse: v[13],
+        accuracy: v[14],
+        unused: v[15],
+        evicted: pow(v[16]),
+        stall_share: pow(v[17]),
+        stall_ms_per_mib: pow(v[18]) / 1e3,
+        device_latency_us: pow(v[19]),
+        device_request_kib: pow(v[20]),
+        device_mib_per_s: pow(v[21]),
+        window: pow(v[22]),
         stale_share: 0.0,
     })
 }
@@ -144,12 +148,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn vectors_are_finite_and_come_back(shares in proptest::array::uniform9(0.0..1.0f64), spans in proptest::array::uniform12(0.0..1e9f64), kib in 0u32..65536) {
-            let [mmap_share, read_long_share, mmap_long_share, read_continues, hit_ratio, late_share, reuse, accuracy, unused] = shares;
+        fn vectors_are_finite_and_come_back(shares in proptest::array::uniform10(0.0..1.0f64), spans in proptest::array::uniform12(0.0..1e9f64), kib in 0u32..65536) {
+            let [mmap_share, read_long_share, mmap_long_share, read_continues, hit_ratio, late_share, reuse, accuracy, unused, mapped_demand] = shares;
             let [demand, read_run, mmap_run, request, stall_share, window, stall_ms_per_mib, evicted, jump, device_latency_us, device_request_kib, device_mib_per_s] = spans;
             let f = Features {
                 mmap_share, read_long_share, mmap_long_share, read_continues, hit_ratio, late_share, reuse, accuracy, unused,
-                demand, read_run, mmap_run, request, stall_share, window, stall_ms_per_mib, evicted, jump,
+                demand, read_run, mmap_run, request, stall_share, window, stall_ms_per_mib, evicted, jump, mapped_demand,
                 device_latency_us, device_request_kib, device_mib_per_s, stale_share: 0.0,
             };
             let v = vector(&f, Kib(kib));

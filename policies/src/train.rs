@@ -21,6 +21,8 @@ use std::hash::Hasher;
 
 /// Folds of a split: groups are dealt out to them in the order of their names.
 const FOLDS: usize = 5;
+/// Up to so many groups are folds of their own where a split is scored.
+const ONE_BY_ONE: usize = 24;
 /// Numbers of clusters a pattern that are compared.
 const CLUSTERS: [usize; 4] = [2, 4, 6, 10];
 
@@ -215,19 +217,26 @@ fn folds<'a>(rows: &[&'a Row], group: impl Fn(&Row) -> String) -> Vec<Fold<'a>> 
 }
 
 fn folds_of<'a>(rows: &[&'a Row], group: &dyn Fn(&Row) -> String) -> Vec<Fold<'a>> {
+    dealt(rows, group, FOLDS)
+}
+
+fn dealt<'a>(rows: &[&'a Row], group: &dyn Fn(&Row) -> String, folds: usize) -> Vec<Fold<'a>> {
     let names: Vec<String> = rows.iter().map(|r| group(r)).collect::<BTreeSet<_>>().into_iter().collect();
-    let fold_of = |row: &Row| names.binary_search(&group(row)).unwrap_or(0) % FOLDS;
+    let fold_of = |row: &Row| names.binary_search(&group(row)).unwrap_or(0) % folds;
     let fold = |k: usize| rows.iter().copied().partition::<Vec<_>, _>(|r| fold_of(r) != k);
-    (0..FOLDS.min(names.len())).map(fold).filter(|(known, out)| !known.is_empty() && !out.is_empty()).collect()
+    (0..folds.min(names.len())).map(fold).filter(|(known, out)| !known.is_empty() && !out.is_empty()).collect()
 }
 
 /// Scores on whole groups left out; `None` where there is one group only.
 fn split(name: &str, rows: &[&Row], choice: Choice, group: impl Fn(&Row) -> String) -> Result<Option<Scores>, TrainError> {
-    if rows.iter().map(|r| group(r)).collect::<BTreeSet<_>>().len() < 2 {
+    let groups = rows.iter().map(|r| group(r)).collect::<BTreeSet<_>>().len();
+    if groups < 2 {
         return Ok(None);
     }
+    // Few groups are left out one by one: two families of one pattern in a fold would leave out the pattern.
+    let folds = dealt(rows, &group, if groups <= ONE_BY_ONE { groups } else { FOLDS });
     let mut models = Vec::new();
-    for (known, left_out) in folds_of(rows, &group) {
+    for (known, left_out) in folds {
         // Two folds give enough residuals, and a split costs half.
         models.push((Learned::new(fit(&known, choice, String::new(), 2)?), left_out));
     }

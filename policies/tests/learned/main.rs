@@ -106,7 +106,7 @@ fn models_for_something_else_are_refused_by_name() {
         change(&mut model);
         Model::from_bytes(&model.to_bytes().unwrap()).unwrap_err()
     };
-    assert_eq!(changed(|m| m.features_version += 1), ModelError::Features(2));
+    assert_eq!(changed(|m| m.features_version += 1), ModelError::Features(keepahead_policies::features::VERSION + 1));
     assert_eq!(changed(|m| m.linfa = "0.7.0".into()), ModelError::Linfa("0.7.0".into()));
     assert_eq!(changed(|m| m.feature_names[3] = "inode".into()), ModelError::Names("inode".into()));
     assert_eq!(changed(|m| m.predictor.sizes[0] = 8), ModelError::Unsound("predictor"));

@@ -73,6 +73,7 @@ impl Program {
         Features {
             demand: mib_per_s * 256.0,
             mmap_share: if mapped { 1.0 } else { 0.0 },
+            mapped_demand: if mapped { 1.0 } else { 0.0 },
             read_long_share: if long { 1.0 } else { 0.0 },
             read_run: if mapped { 0.0 } else { pages },
             mmap_run: if mapped { pages } else { 0.0 },

@@ -30,10 +30,7 @@ pub fn machine(rng: &mut Xoshiro256StarStar) -> Machine {
     machine_with(device, rng)
 }
 
-/// A machine with a device of this name.
-///
-/// Page replacement is the kernel's default, two lists, in all worlds: the multi-generational one is not in the data. Both kinds cost
-/// far too much in some worlds, whose reclaim looks at much of the cache for single pages; why is not known yet.
+/// A machine with a device of this name. Page replacement is either kind where the kernel has both (from 6.1).
 pub fn machine_with(device: &'static str, rng: &mut Xoshiro256StarStar) -> Machine {
     let kernel = one_of(rng, &Generation::ALL);
     // From 64 MiB: eight windows of the largest size. Up to 384, so that some seconds fill it.
@@ -41,8 +38,9 @@ pub fn machine_with(device: &'static str, rng: &mut Xoshiro256StarStar) -> Machi
     let filesystem = if device == "nfs" { "nfs" } else { one_of(rng, &["ext4", "ext4", "xfs", "btrfs"]) };
     let noise = between(rng, 0.002, 0.05);
     let profile = profile(device, rng);
+    let reclaim = if kernel == Generation::V5_10 { "two_lists" } else { one_of(rng, &["two_lists", "mglru"]) };
     let text = format!(
-        "kernel = \"{kernel}\"\nmemory_mib = {memory_mib}\nsensor_noise = {noise:.4}\n\
+        "kernel = \"{kernel}\"\nreclaim = \"{reclaim}\"\nmemory_mib = {memory_mib}\nsensor_noise = {noise:.4}\n\
          [[device]]\nlabel = \"disk\"\nfilesystem = \"{filesystem}\"\n{profile}\n"
     );
     Machine { device, kernel, memory_mib, text }

@@ -250,7 +250,8 @@ pub struct Proposal {
 #[serde(rename_all = "snake_case")]
 pub enum Pattern {
     Idle,
-    /// Long runs: gains until the device's bandwidth-delay product is covered.
+    /// Long runs, and files read from start to end whatever their size (nothing is read ahead beyond an end): gains until the
+    /// device's bandwidth-delay product, or the file, is covered, and wastes nothing.
     Sequential,
     /// Short runs of read or faults at random places: wastes what is read beyond a run.
     ShortRuns,

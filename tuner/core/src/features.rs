@@ -11,7 +11,7 @@ use crate::window::Span;
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a feature is added, removed, reordered or changes its meaning.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Runs of at least 2^6 pages (256 KiB) count as long: from there on a window of the default size pays.
 const LONG_RUN_SLOT: usize = 6;
@@ -58,6 +58,8 @@ pub struct Features {
     pub evicted: f64,
     /// Median distance of the jumps between runs in one file, pages; 0 where there was none.
     pub jump: f64,
+    /// Share of demanded pages that came through mappings, 0 to 1: who asks, where `mmap_share` says who waits.
+    pub mapped_demand: f64,
     /// Mean latency of the device's reads, µs.
     pub device_latency_us: f64,
     /// Mean size of the device's reads, KiB.
@@ -95,6 +97,7 @@ impl Features {
             stall_ms_per_mib: mean(c.stall_ns(), c.demanded() * PAGE_BYTES) * 1024.0 * 1024.0 / 1e6,
             evicted: mean(c.spec_evicted, c.demanded()),
             jump: median(&c.jump_hist),
+            mapped_demand: share(c.mmap_pages, c.demanded()),
             device_latency_us: mean(c.dev_read_ns, c.dev_reads) / 1e3,
             device_request_kib: mean(c.dev_read_bytes, c.dev_reads) / 1024.0,
             device_mib_per_s: mib(span.per_second(c.dev_read_bytes)),

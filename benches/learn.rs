@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How good the learned policy is on what it has not seen: takes the model file (`KEEPAHEAD_MODEL`, else what `make` ships), worlds of a
+//! seed that no training has, the recorded programs and the scenarios; gives `target/bench/learn.json` and a table.
+//! `KEEPAHEAD_BENCH=quick`: a few worlds, and only the scenarios with phases. `KEEPAHEAD_BENCH_SEED`: these worlds again.
+
+use anyhow::Context as _;
+use keepahead_core::policy::{Context, Policy};
+use keepahead_core::settings::Settings;
+use keepahead_core::units::Kib;
+use keepahead_policies::dataset::Row;
+use keepahead_policies::features::restore;
+use keepahead_policies::learned::Learned;
+use keepahead_policies::rules::Rules;
+use keepahead_sim::compare::Plan;
+use keepahead_sim::report::Figures;
+use keepahead_sim::scenario::Scenario;
+use keepahead_sim::spec::Control;
+use keepahead_sim::training::{FAMILIES, LADDER, Programs, rows, worlds};
+use keepahead_sim::world;
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+const MODEL: &str = "policies/model/learned-1.model";
+/// Virtual seconds of a world's run: long enough to settle.
+const RUN_S: f64 = 60.0;
+/// What a cached page costs its reader anyway, ns: keeps nothing over nothing from being a loss.
+const CACHED_PAGE_NS: f64 = 1000.0;
+/// Better or worse than the rules only beyond these.
+const EQUAL: f64 = 1.0;
+const WORSE: f64 = 1.02;
+
+/// One scenario, stall per page (plus a cached page's cost) under each control, and throughput.
+struct Run {
+    name: String,
+    phases: bool,
+    learned: Figures,
+    rules: Figures,
+    default: Figures,
+    statics: Vec<Figures>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let quick = std::env::var("KEEPAHEAD_BENCH").is_ok_and(|v| v == "quick");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = std::env::var_os("KEEPAHEAD_MODEL").map_or(root.join(MODEL), PathBuf::from);
+    let file = std::fs::read(&path).with_context(|| format!("{}: make one with `keepahead train --out`", path.display()))?;
+    let learned = Learned::from_bytes(&file)?;
+    let seed = seed()?;
+    println!("seed {seed}, model {}", path.display());
+    let unseen = worlds(seed, if quick { 1 } else { 4 } * FAMILIES.len() as u32)?;
+    let held_out = rows(&unseen, &())?;
+    let programs = programs(&root.join("fixtures/traces/programs"), seed)?;
+    let of_worlds = unseen.iter().map(|w| Scenario { duration_s: RUN_S, ..w.scenario.clone() });
+    let all: Vec<Scenario> = of_worlds.chain(scenarios(&root.join("fixtures/scenarios"), quick)?).collect();
+    let runs = all.par_iter().map(|scenario| run(scenario, &learned)).collect::<anyhow::Result<Vec<Run>>>()?;
+    let mut table = vec![
+        accuracy("pattern_accuracy_heldout_percent", &learned, &held_out, seed),
+        accuracy("pattern_accuracy_programs_percent", &learned, &programs, seed),
+    ];
+    table.extend(comparisons(&runs, seed));
+    table.push(infer(&learned, &held_out));
+    table.push(json!({ "name": "model_kib", "value": file.len() as f64 / 1024.0, "unit": "KiB" }));
+    for row in &table {
+        println!("{:36} {:>9.3}", row["name"].as_str().unwrap_or("-"), row["value"].as_f64().unwrap_or(f64::NAN));
+    }
+    let dir = root.join("target/bench");
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("learn.json"), serde_json::to_string_pretty(&table)? + "\n")?;
+    Ok(())
+}
+
+/// From outside, else from the clock: nothing is tuned to the bench. Never that of the shipped model's worlds.
+fn seed() -> anyhow::Result<u64> {
+    match std::env::var("KEEPAHEAD_BENCH_SEED") {
+        Ok(text) => text.parse().with_context(|| format!("KEEPAHEAD_BENCH_SEED={text:?}: no number")),
+        Err(_) => Ok(1_000_000 + SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() % 1_000_000),
+    }
+}
+
+fn programs(dir: &Path, seed: u64) -> anyhow::Result<Vec<Row>> {
+    let list: Programs = toml::from_str(&std::fs::read_to_string(dir.join("programs.toml"))?)?;
+    let mut all = Vec::new();
+    for (run, program) in list.program.iter().enumerate() {
+        if let Ok(trace) = std::fs::read(dir.join(program.file())) {
+            all.extend(program.rows(&trace, seed, run as u32)?);
+        }
+    }
+    Ok(all)
+}
+
+fn scenarios(dir: &Path, phases_only: bool) -> anyhow::Result<Vec<Scenario>> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.sort();
+    let wanted = |path: &PathBuf| !phases_only || path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("phases"));
+    let read =
+        |path: PathBuf| Ok(Scenario::parse(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
+    paths.into_iter().filter(wanted).map(read).collect()
+}
+
+fn run(scenario: &Scenario, learned: &Learned) -> anyhow::Result<Run> {
+    let settings = scenario.settings()?;
+    let under = |control: &Control| -> anyhow::Result<Figures> { Ok(world::run(scenario.spec()?, control, &())?.total()) };
+    let by = |policy: &dyn Policy| under(&Control::Keepahead { policy, settings: settings.clone() });
+    let values = Plan::of(&scenario.spec()?, settings.clone(), scenario.ladder()).values;
+    let statics = values.into_iter().filter(|v| v.0 <= LADDER[LADDER.len() - 1]).map(|v| under(&Control::Static(v)));
+    Ok(Run {
+        name: scenario.name.clone(),
+        phases: scenario.spec()?.phases.len() > 1,
+        learned: by(learned)?,
+        rules: by(&Rules)?,
+        default: under(&Control::Default)?,
+        statics: statics.collect::<anyhow::Result<_>>()?,
+    })
+}
+
+fn stall(figures: &Figures) -> f64 {
+    figures.stall_per_page().unwrap_or(0.0) + CACHED_PAGE_NS
+}
+
+impl Run {
+    fn best_stall(&self) -> f64 {
+        self.statics.iter().map(stall).fold(f64::INFINITY, f64::min)
+    }
+
+    fn best_throughput(&self) -> f64 {
+        self.statics.iter().map(Figures::throughput).fold(0.0, f64::max)
+    }
+}
+
+/// A row named unknown counts as wrong. Every program and family is listed with its own share.
+fn accuracy(name: &str, learned: &Learned, rows: &[Row], seed: u64) -> Value {
+    let mut groups: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let (mut right, mut unknown) = (0.0, 0.0);
+    for row in rows {
+        let seen = learned.model().classifier.classify(&row.features).pattern;
+        let hit = f64::from(u8::from(seen == Some(row.pattern)));
+        let group = groups.entry(&row.family).or_default();
+        *group = (group.0 + hit, group.1 + 1.0);
+        (right, unknown) = (right + hit, unknown + f64::from(u8::from(seen.is_none())));
+    }
+    let percent = |part: f64, whole: f64| 100.0 * part / whole.max(1.0);
+    let each: BTreeMap<&str, f64> = groups.into_iter().map(|(name, (hit, all))| (name, percent(hit, all))).collect();
+    let count = rows.len() as f64;
+    json!({ "name": name, "value": percent(right, count), "unit": "%", "unknown_percent": percent(unknown, count), "rows": rows.len(),
+        "seed": seed, "each": each })
+}
+
+fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
+    let geomean = |of: Vec<f64>| (of.iter().map(|x| x.ln()).sum::<f64>() / of.len().max(1) as f64).exp();
+    let to_rules = |r: &Run| stall(&r.learned) / stall(&r.rules);
+    let share = |part: usize| 100.0 * part as f64 / runs.len().max(1) as f64;
+    let phases: Vec<&Run> = runs.iter().filter(|r| r.phases).collect();
+    let worst = |of: &dyn Fn(&Run) -> f64| {
+        runs.iter().map(|r| (of(r), r.name.as_str())).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, "none"))
+    };
+    let to_best = |r: &Run| stall(&r.learned) / r.best_stall();
+    let to_default = |r: &Run| stall(&r.learned) / stall(&r.default);
+    let (best, default, rules) = (worst(&to_best), worst(&to_default), worst(&to_rules));
+    let row = |name: &str, value: f64, worst: (f64, &str)| json!({ "name": name, "value": value, "runs": runs.len(), "seed": seed, "worst": worst.0, "worst_run": worst.1 });
+    let ratio = |r: &&Run| r.learned.throughput() / r.best_throughput();
+    vec![
+        row("stall_ratio_to_best_geomean", geomean(runs.iter().map(to_best).collect()), best),
+        json!({ "name": "rules_stall_ratio_to_best_geomean", "runs": runs.len(),
+            "value": geomean(runs.iter().map(|r| stall(&r.rules) / r.best_stall()).collect()) }),
+        row("worst_ratio_to_default", default.0, default),
+        row("beats_rules_percent", share(runs.iter().filter(|r| to_rules(r) < EQUAL).count()), rules),
+        row("worse_than_rules_percent", share(runs.iter().filter(|r| to_rules(r) > WORSE).count()), rules),
+        json!({ "name": "phases_ratio_to_best_static", "value": geomean(phases.iter().map(ratio).collect()), "runs": phases.len(),
+            "unit": "throughput" }),
+    ]
+}
+
+/// One decision from features, mean over the rows.
+fn infer(learned: &Learned, rows: &[Row]) -> Value {
+    let (settings, tried, known) = (Settings::default(), BTreeMap::new(), BTreeMap::new());
+    let all: Vec<_> = rows.iter().filter_map(|row| Some((restore(&row.features)?, Kib(row.kib)))).collect();
+    let start = Instant::now();
+    for (features, current) in &all {
+        black_box(learned.decide(&Context {
+            features,
+            current: *current,
+            tried: &tried,
+            known: &known,
+            floor: settings.floor,
+            ceiling: settings.ceiling,
+            min_demand: settings.min_demand_pages_per_s,
+            min_stall_share: settings.min_stall_share,
+        }));
+    }
+    let value = start.elapsed().as_secs_f64() * 1e6 / all.len().max(1) as f64;
+    json!({ "name": "infer_us", "value": value, "unit": "us", "decisions": all.len() })
+}
