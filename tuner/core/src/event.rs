@@ -3,6 +3,7 @@
 //! All of them serialise, because the journal keeps them and `replay` feeds them back.
 
 use crate::device::{BdiName, Device, QueueLimits};
+use crate::region::{Advice, RegionTick};
 use crate::sample::Sample;
 use crate::units::{Kib, Nanos};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,12 @@ pub enum Input {
     },
     /// Time passed; what every device's sensor and knob say now.
     Tick(Tick),
+    /// All regions that a workload has handed over, just before its tick.
+    Regions {
+        now: Nanos,
+        bdi: BdiName,
+        regions: Vec<RegionTick>,
+    },
     /// An [`Action::Set`] was carried out.
     Applied {
         now: Nanos,
@@ -230,6 +237,12 @@ pub enum What {
     Unpinned {
         from: Kib,
         back_to: Kib,
+    },
+    /// The process that mapped a region is told to advise it, outside of a trial's blocks.
+    RegionAdvised {
+        region: u32,
+        advice: Advice,
+        why: String,
     },
 }
 

@@ -6,6 +6,7 @@
 //!
 //! One way round: `sample` → `window` → `features` → `policy` → `guard` → (actuator) → `verdict` → `record`.
 
+mod advised;
 pub mod betting;
 pub mod device;
 pub mod elsewhere;
@@ -16,6 +17,7 @@ pub mod known;
 pub mod matched;
 pub mod order;
 pub mod policy;
+pub mod region;
 pub mod sample;
 pub mod settings;
 pub mod standing;

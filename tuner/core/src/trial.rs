@@ -11,6 +11,7 @@ use crate::event::{Arm, Block, Outcome, Proposal, Verdict};
 use crate::features::{Features, evidence};
 use crate::matched::{Comparison, compare};
 use crate::order::{next_arm, seed};
+use crate::region::Change;
 use crate::sample::Counters;
 use crate::settings::TrialSettings;
 use crate::units::{Kib, Nanos, PAGE_BYTES, mib};
@@ -39,6 +40,9 @@ pub struct Trial {
     pub from: Kib,
     pub to: Kib,
     pub proposal: Proposal,
+    /// Advice for a region is tried, and the window stays as it is.
+    #[serde(default)]
+    pub change: Option<Change>,
     /// What the workload was before the trial, under the present value; and the same in pieces of a second.
     baseline: Span,
     before: Vec<Span>,
@@ -81,6 +85,7 @@ impl Trial {
             from,
             to: proposal.read_ahead,
             proposal,
+            change: None,
             baseline: before.iter().fold(Span::default(), |sum, span| sum.plus(span)),
             before,
             one_way: false,
@@ -92,6 +97,17 @@ impl Trial {
             seed: seed(id, now.at.0),
             others: Elsewhere::default(),
         }
+    }
+
+    /// The same of advice for a region, as its new arm.
+    pub fn of_region(mut self, change: Option<Change>) -> Trial {
+        self.change = change;
+        self
+    }
+
+    /// What the workload was before the trial.
+    pub fn before(&self) -> Span {
+        self.baseline
     }
 
     /// Mean window before the trial, pages.
