@@ -10,6 +10,7 @@ use super::frame::{FrameError, Frames};
 use super::limits::{AGENT_ANSWERS, RANGES_AT_ONCE};
 use super::memory;
 use super::plan::Range;
+use super::regions;
 use super::transfer;
 use super::workload::{Hint, Workload};
 use keepahead_client::call::Call;
@@ -91,13 +92,27 @@ struct Region {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Mapped {
+    workload: u64,
+    regions: Vec<regions::Region>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfRegion {
+    workload: u64,
+    region: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StatsOf {
     workload: u64,
     interval_ms: Option<u64>,
 }
 
 /// The parameters of a call; serde's words for what is wrong name the field.
-fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, ControlError> {
+pub fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, ControlError> {
     let given = call.parameters.clone().unwrap_or_else(|| json!({}));
     serde_json::from_value(given).map_err(|e| ControlError::service("InvalidParameter", "parameter", e.to_string()))
 }
@@ -133,6 +148,8 @@ pub async fn call(client: &mut Client, method: &str, call: &Call, fds: Vec<Owned
         "Position" => position(client, &parameters(call)?),
         "Prefetch" => at_once(client, parameters(call)?, transfer::prefetch).await.map(|n| json!({ "cached_bytes": n })),
         "Discard" => at_once(client, parameters(call)?, transfer::discard).await.map(|n| json!({ "dropped_bytes": n })),
+        "AddRegions" => add_regions(client, &parameters(call)?),
+        "RemoveRegion" => remove_region(client, &parameters(call)?),
         "AdviseMemory" => advise_memory(client, parameters(call)?).await.map(|n| json!({ "advised_bytes": n })),
         "Stats" => stats_of(client, call).map(|(workload, _)| workload.stats()),
         _ => Err(ControlError::service("MethodNotFound", "method", &call.method)),
@@ -242,6 +259,19 @@ async fn at_once(
     }
     let _turn = client.shared.transfers.acquire().await.map_err(ControlError::failed)?;
     beside(move || work(&workload, &workload.resolve(&asked.ranges)?)).await
+}
+
+fn add_regions(client: &Client, asked: &Mapped) -> Reply {
+    let workload = own(client, asked.workload)?;
+    for region in &asked.regions {
+        workload.file(region.file)?;
+    }
+    let first = workload.regions.add(&asked.regions, rustix::param::page_size() as u64)?;
+    Ok(json!({ "first": first }))
+}
+
+fn remove_region(client: &Client, asked: &OfRegion) -> Reply {
+    own(client, asked.workload)?.regions.remove(asked.region).map(|()| json!({}))
 }
 
 /// Of the process that connected, and no other.

@@ -113,6 +113,12 @@ impl Registry {
         found.cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
     }
 
+    /// A workload that this process has registered, on whatever connection.
+    pub fn of_process(&self, id: u64, peer: &Peer) -> Result<Arc<Workload>, ControlError> {
+        let found = self.workloads.get(&id).filter(|w| (w.uid, w.pid) == (peer.uid, peer.pid));
+        found.cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
+    }
+
     /// Whether so many files more may be held.
     pub fn room_for_files(&self, more: usize) -> Result<(), ControlError> {
         let held: usize = self.workloads.values().map(|w| w.progress().files.len()).sum();

@@ -6,6 +6,7 @@ use super::error::ControlError;
 use super::file::ClientFile;
 use super::limits::{FILES_PER_WORKLOAD, FILES_WITH_WINDOW};
 use super::plan::{Plan, Range, Tally};
+use super::regions::Regions;
 use super::window::OwnWindow;
 use crate::actuator::file_window::knobs_at_rest;
 use keepahead_core::event::Pattern;
@@ -76,13 +77,15 @@ pub struct Workload {
     pub pid: i32,
     pub budget: u64,
     pub hint: Option<Hint>,
+    pub regions: Regions,
     closed: AtomicBool,
     progress: Mutex<Progress>,
 }
 
 impl Workload {
     pub fn new(id: u64, name: String, (uid, pid): (u32, i32), budget: u64, hint: Option<Hint>) -> Workload {
-        Workload { id, name, uid, pid, budget, hint, closed: AtomicBool::new(false), progress: Mutex::default() }
+        let (regions, closed) = (Regions::default(), AtomicBool::new(false));
+        Workload { id, name, uid, pid, budget, hint, regions, closed, progress: Mutex::default() }
     }
 
     /// A panic elsewhere leaves plain numbers behind: they are used on.
@@ -92,6 +95,7 @@ impl Workload {
 
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.regions.ready.notify_one();
     }
 
     pub fn is_closed(&self) -> bool {
@@ -206,6 +210,7 @@ impl Workload {
                 );
             }
         }
+        advised.extend(self.regions.advised());
         let mut stats = serde_json::json!({
             "name": self.name, "state": state, "files": progress.files.len(), "budget_bytes": self.budget,
             "ahead_bytes": progress.plan.ahead(), "ranges_total": progress.plan.total(), "advised": advised,

@@ -418,3 +418,14 @@ pub enum Outcome {
     /// The comparison means nothing (the workload changed, the device left, somebody else wrote): the old value is back if it is ours.
     Void,
 }
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Kept => "KEPT",
+            Outcome::Reverted => "reverted",
+            Outcome::Aborted => "aborted",
+            Outcome::Void => "void",
+        }
+    }
+}

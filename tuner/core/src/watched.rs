@@ -106,6 +106,11 @@ impl Watched {
         self.on_trial() || self.pattern.is_some_and(|p| p != Pattern::Idle)
     }
 
+    /// Regions of its mappings are known.
+    pub fn has_regions(&self) -> bool {
+        !self.regions.is_empty()
+    }
+
     pub fn hands_off(&self) -> bool {
         self.mode == Mode::HandsOff
     }
