@@ -116,8 +116,11 @@ impl Regions {
 
     /// The agent wants this advice in force.
     pub fn order(&self, number: u32, advice: Advice, why: &str) {
-        if let Some(held) = self.inner().held.get_mut(&number).filter(|h| h.wanted != advice) {
-            (held.wanted, held.in_force, held.given, held.why) = (advice, None, None, why.to_owned());
+        let mut inner = self.inner();
+        let Some(held) = inner.held.get_mut(&number) else { return };
+        held.why = why.to_owned();
+        if held.wanted != advice {
+            (held.wanted, held.in_force, held.given) = (advice, None, None);
             self.ready.notify_one();
         }
     }

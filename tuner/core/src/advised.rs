@@ -66,7 +66,10 @@ impl Watched {
             Outcome::Void => self.cool.paused(at, settings),
             Outcome::Reverted | Outcome::Aborted => self.cool.reverted(at, settings),
         }
-        self.advise(change.region, if kept { change.to } else { Advice::Normal }, &verdict.reason, at, out);
+        let (bdi, region, advice) = (self.device.bdi.clone(), change.region, if kept { change.to } else { Advice::Normal });
+        // Given again where it is in force already: the reason is another one now.
+        self.regions.order(region, advice, at);
+        out.advice.push(AdviceOrder { bdi, region, advice, why: format!("trial {}: {}", trial.id, verdict.reason) });
         verdict.reason = format!("region {} {}: {}", change.region, change.to.word(), verdict.reason);
         out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
     }

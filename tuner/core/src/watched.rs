@@ -143,7 +143,7 @@ impl Watched {
     /// Puts the value of a trial's arm in force.
     fn turn_to(&mut self, arm: Arm, change: Option<Change>, value: Kib, why: SetReason, now: Nanos, out: &mut Output) {
         match change {
-            Some(change) => self.advise(change.region, change.of(arm), "trial", now, out),
+            Some(change) => self.advise(change.region, change.of(arm), "on trial", now, out),
             None => self.set(value, why, out),
         }
     }
