@@ -103,7 +103,7 @@ impl Watched {
         match self.may_try(window, around) {
             Err(hold) => self.hold(now, hold, out),
             Ok(()) => {
-                self.regions.begin();
+                self.regions.begin(change.region, settings.window_slots);
                 let proposal = self.as_proposal(pattern, reason);
                 self.begin_trial(proposal, Some(change), window, mark, around, next_trial, out);
             }

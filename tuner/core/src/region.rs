@@ -101,15 +101,18 @@ struct Region {
     /// A new pattern must be seen twice to count.
     next: Option<Pattern>,
     tried: BTreeSet<Advice>,
+    /// At the last tick, and before the last trial.
+    counters: Mark,
+    before: Span,
     probation: Option<Probation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Probation {
     since: Nanos,
-    /// The workload before the trial.
-    before: Span,
-    settled: Option<Mark>,
+    /// The workload before the trial, and the region itself.
+    before: [Span; 2],
+    settled: Option<[Mark; 2]>,
 }
 
 /// Refaults of the machine and demanded pages of the workload while an arm was in force.
@@ -136,6 +139,7 @@ impl Regions {
             let region = self.all.entry(tick.region).or_insert_with(|| Region::new(now));
             region.in_force = tick.in_force;
             region.refused |= tick.refused;
+            region.counters = Mark { at: now, counters: tick.counters };
             region.slots.push(now, &Sample { counters: tick.counters, completeness: Completeness::Full }, most);
         }
     }
@@ -198,9 +202,12 @@ impl Regions {
         spans.fold(Counters::default(), |sum, window| sum.plus(&window.span.counters))
     }
 
-    /// A trial begins.
-    pub fn begin(&mut self) {
+    /// A trial of a region begins. `most`: slots of the window.
+    pub fn begin(&mut self, number: u32, most: u32) {
         (self.old, self.new, self.last) = Default::default();
+        if let Some(region) = self.all.get_mut(&number) {
+            region.before = region.slots.window(most, Completeness::Full).map(|w| w.span).unwrap_or_default();
+        }
     }
 
     /// One tick of a trial while `arm` is in force; `None`: neither is. `refaults`, `demanded`: cumulative.
@@ -228,6 +235,7 @@ impl Regions {
     pub fn ended(&mut self, change: Change, kept: bool, before: Span, now: Nanos) {
         if let Some(region) = self.all.get_mut(&change.region) {
             region.tried.insert(change.to);
+            let before = [before, region.before];
             region.probation = kept.then_some(Probation { since: now, before, settled: None });
         }
     }
@@ -237,21 +245,27 @@ impl Regions {
         self.all.values().filter_map(|r| r.probation.as_ref()).map(|p| p.since + PROBATION).max()
     }
 
-    /// Ends probations: regions whose workload waits more than before the trial, by more than `margin` (a ratio).
+    /// Ends probations: regions whose workload waits more than before the trial by more than `margin` (a ratio). Random advice is for
+    /// the region itself, which must not wait more either: what the rest gained would be paid for with its hot pages.
     pub fn judge(&mut self, mark: Mark, margin: f64) -> Vec<(u32, String)> {
         let mut worse = Vec::new();
         for (number, region) in &mut self.all {
             let Some(probation) = &mut region.probation else { continue };
             let age = mark.at.since(probation.since);
             if age >= SETTLING {
-                probation.settled.get_or_insert(mark);
+                probation.settled.get_or_insert([mark, region.counters]);
             }
             let (true, Some(settled)) = (age >= PROBATION, probation.settled) else { continue };
-            let ratio = compare(&settled.until(&mark), &probation.before).map_or(1.0, |c| c.log_stall.exp());
-            region.probation = None;
-            if ratio > margin {
-                worse.push((*number, format!("after {} s stall is {ratio:.2} times that before", PROBATION.0 / 1_000_000_000)));
+            let ratio =
+                |n: usize, now: &Mark| compare(&settled[n].until(now), &probation.before[n]).map_or(1.0, |c| c.log_stall.exp());
+            let (whole, own) = (ratio(0, &mark), ratio(1, &region.counters));
+            let seconds = PROBATION.0 / 1_000_000_000;
+            if whole > margin {
+                worse.push((*number, format!("after {seconds} s the workload's stall is {whole:.2} times that before")));
+            } else if own > margin && region.ordered == Advice::Random {
+                worse.push((*number, format!("after {seconds} s its own stall is {own:.2} times that before")));
             }
+            region.probation = None;
         }
         worse
     }
@@ -268,6 +282,8 @@ impl Region {
             pattern: None,
             next: None,
             tried: BTreeSet::new(),
+            counters: Mark { at: now, counters: Counters::default() },
+            before: Span::default(),
             probation: None,
         }
     }
