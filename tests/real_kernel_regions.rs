@@ -100,7 +100,8 @@ mod real_kernel {
         assert_eq!(bed.program.advised(), (0, 0));
         let kept = |line: &Value| {
             let why = line["advised"].as_array().into_iter().flatten().map(|a| format!("{} {}", a["advice"], a["why"]));
-            line["in_force"][0] == "random" && why.into_iter().any(|w| w.contains("MADV_RANDOM region 0") && w.contains("trial"))
+            line["in_force"][0] == "random"
+                && why.into_iter().any(|w| w.contains("MADV_RANDOM region 0") && w.contains("trial"))
         };
         let advised = bed.program.until("advice for the lookups", kept);
         assert_eq!((bed.program.advised(), &advised["in_force"][1]), ((1, 0), &"normal".into()));

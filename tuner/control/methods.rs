@@ -184,6 +184,11 @@ fn own(client: &Client, id: u64) -> Result<Arc<Workload>, ControlError> {
     client.workloads.get(&id).cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
 }
 
+/// What concerns the memory of a process concerns all of its connections.
+fn of_process(client: &Client, id: u64) -> Result<Arc<Workload>, ControlError> {
+    client.shared.registry.borrow().of_process(id, &client.peer)
+}
+
 /// Runs what may wait for a disk.
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, ControlError> + Send + 'static) -> Result<T, ControlError> {
     tokio::task::spawn_blocking(work).await.map_err(ControlError::failed)?
@@ -262,7 +267,7 @@ async fn at_once(
 }
 
 fn add_regions(client: &Client, asked: &Mapped) -> Reply {
-    let workload = own(client, asked.workload)?;
+    let workload = of_process(client, asked.workload)?;
     for region in &asked.regions {
         workload.file(region.file)?;
     }
@@ -271,7 +276,7 @@ fn add_regions(client: &Client, asked: &Mapped) -> Reply {
 }
 
 fn remove_region(client: &Client, asked: &OfRegion) -> Reply {
-    own(client, asked.workload)?.regions.remove(asked.region).map(|()| json!({}))
+    of_process(client, asked.workload)?.regions.remove(asked.region).map(|()| json!({}))
 }
 
 /// Of the process that connected, and no other.

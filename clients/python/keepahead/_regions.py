@@ -116,7 +116,8 @@ class Orders:
                 with self._lock:
                     done = [{"order": order["order"], "errno": self._carry_out(order)} for order in orders]
         except (OSError, json.JSONDecodeError, KeepaheadError, KeyError) as gone:
-            if not self._ended:
+            # A workload that ends takes its orders along.
+            if not self._ended and getattr(gone, "name", None) != "NoSuchWorkload":
                 _say_once(f"orders from the agent: {gone}")
         finally:
             if self._connection is not None:
