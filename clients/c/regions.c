@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -164,7 +165,13 @@ static struct orders *start(keepahead *k, int64_t workload)
     o->fd = -1;
     memcpy(o->path, k->path, sizeof o->path);
     pthread_mutex_init(&o->lock, NULL);
-    if (pthread_create(&o->thread, NULL, serve, o) != 0) {
+    /* The program's signals are for its own threads. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int refused = pthread_create(&o->thread, NULL, serve, o);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (refused) {
         free(o);
         return NULL;
     }

@@ -58,6 +58,21 @@ impl Server {
         self.agent.lock().unwrap().roll.living()
     }
 
+    /// The number of the workload that was registered last.
+    #[allow(dead_code)]
+    pub fn newest(&self) -> u64 {
+        self.workloads().last().map_or(0, |workload| workload.id)
+    }
+
+    /// Answers what was ordered of the agent, which is not there.
+    #[allow(dead_code)]
+    pub fn answer_orders(&self) {
+        let agent = self.agent.lock().unwrap();
+        while let Some(asked) = agent.next_order() {
+            let _ = asked.answer.send(Ok(json!({})));
+        }
+    }
+
     /// Waits until the status is as wanted.
     pub fn settle(&self, wanted: impl Fn(&Value) -> bool) {
         let mut client = self.client();
@@ -99,6 +114,16 @@ impl Client {
         let beside: &[ControlMessage] = if raw.is_empty() { &[] } else { &rights };
         let sent = sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&bytes)], beside, MsgFlags::empty(), None).unwrap();
         self.stream.write_all(&bytes[sent..]).unwrap();
+    }
+
+    /// Bytes as they are, descriptors beside the first of them.
+    #[allow(dead_code)]
+    pub fn send_bytes(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let beside: &[ControlMessage] = if raw.is_empty() { &[] } else { &rights };
+        let sent = sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(bytes)], beside, MsgFlags::MSG_NOSIGNAL, None)?;
+        self.stream.write_all(&bytes[sent..])
     }
 
     pub fn receive(&mut self) -> Value {

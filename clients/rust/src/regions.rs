@@ -15,6 +15,7 @@
 use crate::call::{Call, ClientError, Workload, number};
 use crate::connection::Connection;
 use nix::sys::mman::{MmapAdvise, madvise};
+use nix::sys::signal::SigSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -92,7 +93,12 @@ impl Orders {
             ended: AtomicBool::new(false),
         });
         let served = shared.clone();
-        let spawned = std::thread::Builder::new().name("keepahead-orders".into()).spawn(move || served.serve());
+        let serve = move || {
+            // The program's signals are for its own threads.
+            let _ = SigSet::all().thread_block();
+            served.serve();
+        };
+        let spawned = std::thread::Builder::new().name("keepahead-orders".into()).spawn(serve);
         if let Err(e) = &spawned {
             crate::say_once(&format_args!("no thread for orders: {e}"));
         }
