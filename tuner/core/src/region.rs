@@ -227,7 +227,7 @@ impl Regions {
     pub fn lost_recency(&self) -> Option<String> {
         let per_page = |e: &Evicted| e.refaults as f64 / e.demanded.max(1) as f64;
         let (old, new) = (per_page(&self.old), per_page(&self.new));
-        (self.new.refaults >= REFAULTS_SEEN && new > REFAULTS * old)
+        (self.old.demanded > 0 && self.new.refaults >= REFAULTS_SEEN && new > REFAULTS * old)
             .then(|| format!("refaults rose from {old:.2} to {new:.2} a demanded page: what leaves early is needed again"))
     }
 
