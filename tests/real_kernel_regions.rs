@@ -93,23 +93,39 @@ mod real_kernel {
         }
     }
 
+    /// A line of the program in which a region's advice was kept.
+    fn kept(line: &Value, region: usize, advice: &str) -> bool {
+        let wanted = format!("MADV_{} region {region}", advice.to_uppercase());
+        let verdict =
+            |a: &Value| a["advice"] == wanted.as_str() && a["why"].as_str().is_some_and(|why| why.starts_with("trial"));
+        line["in_force"][region] == advice && line["advised"].as_array().is_some_and(|all| all.iter().any(verdict))
+    }
+
     #[test]
     fn lookups_beside_a_scan_of_the_same_file_get_advice_of_their_own_and_lose_it_with_the_agent() {
         let Some(mut bed) = Bed::new(&["lookups:0:600", "scan:600:600"]) else { return };
         let before = bed.program.until("the first seconds", |line| line["at_s"].as_f64() > Some(3.0));
         assert_eq!(bed.program.advised(), (0, 0));
-        let kept = |line: &Value| {
-            let why = line["advised"].as_array().into_iter().flatten().map(|a| format!("{} {}", a["advice"], a["why"]));
-            line["in_force"][0] == "random"
-                && why.into_iter().any(|w| w.contains("MADV_RANDOM region 0") && w.contains("trial"))
-        };
-        let advised = bed.program.until("advice for the lookups", kept);
+        let advised = bed.program.until("advice for the lookups", |line| kept(line, 0, "random"));
         assert_eq!((bed.program.advised(), &advised["in_force"][1]), ((1, 0), &"normal".into()));
         println!("without {}\nadvised {}", before["parts"], advised["parts"]);
 
         let agent = bed.agent.take().unwrap();
         agent.signal(nix::sys::signal::Signal::SIGKILL);
         assert!(!agent.end().0.success());
+        bed.program.until("the withdrawal", |line| line["in_force"] == serde_json::json!(["normal", "normal"]));
+        assert_eq!(bed.program.advised(), (0, 0));
+    }
+
+    #[test]
+    fn a_scan_that_pushes_hot_pages_out_gets_advice_for_their_sake() {
+        let Some(mut bed) = Bed::new(&["lookups:0:160", "scan:200:1000"]) else { return };
+        let before = bed.program.until("the first seconds", |line| line["at_s"].as_f64() > Some(3.0));
+        let advised = bed.program.until("advice for the scan", |line| kept(line, 1, "sequential"));
+        assert_eq!((bed.program.advised(), &advised["in_force"][0]), ((0, 1), &"normal".into()));
+        println!("without {}\nadvised {}", before["parts"], advised["parts"]);
+        let (status, stderr, _) = bed.agent.take().unwrap().terminate();
+        assert!(status.success(), "{stderr}");
         bed.program.until("the withdrawal", |line| line["in_force"] == serde_json::json!(["normal", "normal"]));
         assert_eq!(bed.program.advised(), (0, 0));
     }
