@@ -108,6 +108,7 @@ pub struct Kernel {
     pub log: Option<Vec<Event>>,
     /// From the end of I/O to the waiting task's next instruction, ns.
     pub wake: u64,
+    dirty: write::Dirty,
     pieces: Vec<Piece>,
     evicted: Vec<Evicted>,
 }
@@ -125,6 +126,7 @@ impl Kernel {
             disks: Vec::new(),
             log: None,
             wake: cpu::WAKE,
+            dirty: write::Dirty::default(),
             pieces: Vec::new(),
             evicted: Vec::new(),
         }
