@@ -10,7 +10,6 @@ use super::frame::{FrameError, Frames};
 use super::limits::{AGENT_ANSWERS, RANGES_AT_ONCE};
 use super::memory;
 use super::plan::Range;
-use super::regions;
 use super::transfer;
 use super::workload::{Hint, Workload};
 use keepahead_client::call::Call;
@@ -92,20 +91,6 @@ struct Region {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Mapped {
-    workload: u64,
-    regions: Vec<regions::Region>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfRegion {
-    workload: u64,
-    region: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StatsOf {
     workload: u64,
     interval_ms: Option<u64>,
@@ -148,8 +133,8 @@ pub async fn call(client: &mut Client, method: &str, call: &Call, fds: Vec<Owned
         "Position" => position(client, &parameters(call)?),
         "Prefetch" => at_once(client, parameters(call)?, transfer::prefetch).await.map(|n| json!({ "cached_bytes": n })),
         "Discard" => at_once(client, parameters(call)?, transfer::discard).await.map(|n| json!({ "dropped_bytes": n })),
-        "AddRegions" => add_regions(client, &parameters(call)?),
-        "RemoveRegion" => remove_region(client, &parameters(call)?),
+        "AddRegions" => super::orders::add_regions(client, &parameters(call)?),
+        "RemoveRegion" => super::orders::remove_region(client, &parameters(call)?),
         "AdviseMemory" => advise_memory(client, parameters(call)?).await.map(|n| json!({ "advised_bytes": n })),
         "Stats" => stats_of(client, call).map(|(workload, _)| workload.stats()),
         _ => Err(ControlError::service("MethodNotFound", "method", &call.method)),
@@ -182,11 +167,6 @@ async fn order(client: &Client, order: Result<Order, ControlError>) -> Reply {
 
 fn own(client: &Client, id: u64) -> Result<Arc<Workload>, ControlError> {
     client.workloads.get(&id).cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
-}
-
-/// What concerns the memory of a process concerns all of its connections.
-fn of_process(client: &Client, id: u64) -> Result<Arc<Workload>, ControlError> {
-    client.shared.registry.borrow().of_process(id, &client.peer)
 }
 
 /// Runs what may wait for a disk.
@@ -264,19 +244,6 @@ async fn at_once(
     }
     let _turn = client.shared.transfers.acquire().await.map_err(ControlError::failed)?;
     beside(move || work(&workload, &workload.resolve(&asked.ranges)?)).await
-}
-
-fn add_regions(client: &Client, asked: &Mapped) -> Reply {
-    let workload = of_process(client, asked.workload)?;
-    for region in &asked.regions {
-        workload.file(region.file)?;
-    }
-    let first = workload.regions.add(&asked.regions, rustix::param::page_size() as u64)?;
-    Ok(json!({ "first": first }))
-}
-
-fn remove_region(client: &Client, asked: &OfRegion) -> Reply {
-    of_process(client, asked.workload)?.regions.remove(asked.region).map(|()| json!({}))
 }
 
 /// Of the process that connected, and no other.

@@ -65,6 +65,8 @@ pub struct Progress {
     /// Why nothing is prefetched although there is something to do.
     pub held: Option<&'static str>,
     pub advised_files: u64,
+    /// Files whose description is kept beside our own.
+    pub kept: usize,
     /// The window that the agent gave its files, where it did.
     pub window: Option<OwnWindow>,
 }
@@ -114,7 +116,7 @@ impl Workload {
         if files.len() > room {
             return Err(ControlError::LimitReached { what: "files of a workload", limit: FILES_PER_WORKLOAD as u64 });
         }
-        let (mut ready, mut advised, mut held) = (Vec::new(), 0, self.progress().files.len());
+        let (mut ready, mut advised, mut kept, mut held) = (Vec::new(), 0, 0, self.progress().files.len());
         for mut file in files {
             held += 1;
             let once = self.hint == Some(Hint::Once) && file.advise(Advice::NoReuse).is_ok();
@@ -122,13 +124,21 @@ impl Workload {
             if !once && held > FILES_WITH_WINDOW {
                 file.theirs = None;
             }
+            kept += usize::from(file.theirs.is_some());
             ready.push(Arc::new(file));
         }
         let mut progress = self.progress();
         let first = progress.files.len() as u64;
         progress.files.extend(ready);
         progress.advised_files += advised;
+        progress.kept += kept;
         Ok(first)
+    }
+
+    /// Descriptors that its files take of this process.
+    pub fn descriptors(&self) -> usize {
+        let progress = self.progress();
+        progress.files.len() + progress.kept
     }
 
     /// Ranges with their lengths cut to the files as they are now; length 0 is to the end.

@@ -6,6 +6,7 @@
 //!
 //! One way round: `sample` → `window` → `features` → `policy` → `guard` → (actuator) → `verdict` → `record`.
 
+mod advice;
 mod advised;
 pub mod betting;
 pub mod device;

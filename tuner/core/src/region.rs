@@ -8,7 +8,7 @@
 //! (docs/decisions/0008). For pages read once that is a gain. So the trial is one of the whole workload, judged by all its hits and
 //! stall; what is evicted too soon comes back as refaults, and as stall some seconds later, which the probation looks for.
 
-use crate::device::BdiName;
+pub use crate::advice::{Advice, AdviceOrder, Change, RegionTick};
 use crate::event::{Arm, Pattern};
 use crate::features::Features;
 use crate::matched::compare;
@@ -26,61 +26,6 @@ const PROBATION: Nanos = Nanos::from_secs(20);
 /// Refaults per demanded page, new over old, above which recency was lost that is needed; and how many a trial must see for that.
 const REFAULTS: f64 = 1.25;
 const REFAULTS_SEEN: u64 = 256;
-
-/// What `madvise(2)` can tell the kernel of how a mapping will be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Advice {
-    Normal,
-    Random,
-    Sequential,
-}
-
-impl Advice {
-    /// As the control socket spells it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Advice::Normal => "normal",
-            Advice::Random => "random",
-            Advice::Sequential => "sequential",
-        }
-    }
-}
-
-/// What is known of a region at a tick.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RegionTick {
-    pub region: u32,
-    /// Cumulative, of faults in this region alone.
-    pub counters: Counters,
-    /// What the process has said to be in force; `None` while an order is under way.
-    pub in_force: Option<Advice>,
-    /// The process could not carry out an order: it gets none any more.
-    pub refused: bool,
-}
-
-/// An order for the process that mapped the region, which alone may give this advice.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdviceOrder {
-    pub bdi: BdiName,
-    pub region: u32,
-    pub advice: Advice,
-    pub why: String,
-}
-
-/// What a trial changes instead of the window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    pub region: u32,
-    pub to: Advice,
-}
-
-impl Change {
-    /// Advice is only ever tried against none.
-    pub fn of(self, arm: Arm) -> Advice {
-        if arm == Arm::New { self.to } else { Advice::Normal }
-    }
-}
 
 /// Whether an order has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
