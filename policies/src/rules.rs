@@ -19,9 +19,6 @@ const CONTINUES: f64 = 0.25;
 const RANDOM_RUN: f64 = 2.0;
 /// First value to try for random faults: one I/O of 16 KiB costs about what one of 4 KiB does on any device in use.
 const RANDOM_MMAP: Kib = Kib(16);
-/// Pages read ahead and evicted unused per demanded page, above which random faults are better served alone: what comes with them pushes
-/// out what is hot. Measured with hot pages of half the memory: 90 to 113 MB/s touched at 16 KiB, 130 at 4.
-const CROWDED: f64 = 0.5;
 /// A stall ratio this close to 1 is flat: a smaller step in the same direction has nothing to offer.
 const FLAT: f64 = 0.05;
 
@@ -94,7 +91,6 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
             steps
         }
         Pattern::RandomMmap if now > RANDOM_MMAP => vec![RANDOM_MMAP, down(4), down(2)],
-        Pattern::RandomMmap if f.evicted > CROWDED => vec![context.floor],
         Pattern::RandomMmap => vec![],
         // Mixed and short runs: the share left unused tells which way is likelier.
         _ if f.unused > 0.5 => vec![down(4), down(2), up(4), up(2)],

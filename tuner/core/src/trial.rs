@@ -7,7 +7,7 @@
 
 use crate::device::BdiName;
 use crate::elsewhere::Elsewhere;
-use crate::event::{Arm, Block, Outcome, Pattern, Proposal, Verdict};
+use crate::event::{Arm, Block, Outcome, Proposal, Verdict};
 use crate::features::{Features, evidence};
 use crate::matched::{Comparison, compare};
 use crate::order::{next_arm, seed};
@@ -35,9 +35,6 @@ const RETURN_MOST: Nanos = Nanos::from_secs(2);
 /// out, must come back first. Measured at 128 KiB beside a scan that does 150 MB/s: 160 MiB of hot pages took 10 to 15 s, in which stall was up
 /// to twice what it was before, and all of it was gone afterwards.
 const TURNOVER: Nanos = Nanos::from_secs(20);
-/// Random faults cost no less below this, because an I/O of 4 KiB takes what one of 16 does. All that smaller windows can gain is room for hot
-/// pages, which takes a turnover as well.
-const SMALL: Kib = Kib(16);
 /// Stall ratio above which a gain is not believed where the old value could only be measured before the trial.
 const ONE_WAY_GAIN: f64 = 0.8;
 
@@ -90,17 +87,16 @@ pub struct Turn {
 impl Trial {
     /// Begins with a block of the new value; the caller switches the knob now.
     pub fn begin(id: u64, from: Kib, proposal: Proposal, before: Vec<Span>, now: Mark) -> Trial {
-        let room_only = proposal.pattern == Pattern::RandomMmap && proposal.read_ahead < from && from <= SMALL;
         Trial {
             id,
             from,
             to: proposal.read_ahead,
             proposal,
             change: None,
-            turnover: if room_only { TURNOVER } else { Nanos(0) },
+            turnover: Nanos(0),
             baseline: before.iter().fold(Span::default(), |sum, span| sum.plus(span)),
             before,
-            one_way: room_only,
+            one_way: false,
             arm: Arm::New,
             switched: now,
             seen: now,
@@ -235,7 +231,7 @@ impl Trial {
             return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
         };
         if let Finding::Decided(verdict) = self.judge(&measured, settings) {
-            return Next::End(if self.one_way { doubt(verdict, self.turnover > Nanos(0)) } else { verdict });
+            return Next::End(if self.one_way { doubt(verdict, self.change.is_some()) } else { verdict });
         }
         let arm = if self.one_way { Arm::New } else { next_arm(self.seed, &self.arms()).0 };
         if arm == self.arm {
@@ -292,13 +288,13 @@ impl Trial {
 }
 
 /// A gain that was only seen one way must be large: a drift of the workload is not cancelled.
-fn doubt(mut verdict: Verdict, slow: bool) -> Verdict {
+fn doubt(mut verdict: Verdict, region: bool) -> Verdict {
     if verdict.outcome == Outcome::Kept {
         if verdict.stall_ratio.is_some_and(|r| r.high > ONE_WAY_GAIN) {
             verdict.outcome = Outcome::Reverted;
             verdict.reason = "the gain is too small to believe".into();
         }
-        verdict.reason += match slow {
+        verdict.reason += match region {
             true => "; without it was measured before only, because the cache takes time to change",
             false => "; the old value was measured before only, because running streams keep their window",
         };
