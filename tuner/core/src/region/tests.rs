@@ -2,7 +2,7 @@
 //! Regions by themselves, and through `step` with a workload whose stall depends on the advice in force.
 
 use super::*;
-use crate::device::{Device, DeviceKind, QueueLimits};
+use crate::device::{BdiName, Device, DeviceKind, QueueLimits};
 use crate::event::{DeviceTick, Input, Machine, Outcome, Record, Tick, What};
 use crate::policy::{Context, Decision, Policy};
 use crate::settings::Settings;
