@@ -201,8 +201,8 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 	if (is_own(slot)) {
 		u32 part = slot_of_part(mapping, first, slot);
 
-		/* Runs in a region are not interrupted by faults in another one; slab objects as large as an address_space
-		 * leave room for that many names. */
+		/* Runs in a region are not interrupted by faults in another one; slab objects as
+		 * large as an address_space leave room for that many names. */
 		run_of += part == slot ? 0 : (u64)part << 6;
 		slot = part;
 	}

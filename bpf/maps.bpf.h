@@ -196,8 +196,8 @@ struct {
 	__type(value, struct ka_parts);
 } own_parts SEC(".maps");
 
-/* Slot of the region that holds a page of a file with slot `whole`; `whole` where none does. Only for faults: advice for
- * regions is for mappings. */
+/* Slot of the region that holds a page of a file with slot `whole`; `whole` where none does. Only
+ * for faults: advice for regions is for mappings. */
 static __noinline u32 slot_of_part(u64 mapping, u64 index, u32 whole)
 {
 	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);

@@ -4,15 +4,13 @@
 
 use super::ebpf::failed;
 use super::layout::COUNTERS_BYTES;
-use super::{Inode, Part, SensorError};
+use super::{FILE_PARTS, Inode, Part, SensorError};
 use keepahead_core::device::BdiName;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use std::collections::BTreeMap;
 
 /// Slots for groups of files and for parts of them; each takes 1.8 kB a CPU.
 pub(super) const GROUPS: u32 = 64;
-/// `KA_FILE_PARTS`.
-pub const FILE_PARTS: usize = 8;
 
 #[derive(Default)]
 struct Group {

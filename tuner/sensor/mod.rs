@@ -17,7 +17,6 @@ mod procfs;
 #[cfg(feature = "ebpf")]
 mod sampling;
 
-pub use apart::FILE_PARTS;
 pub use coarse::CoarseSensor;
 #[cfg(feature = "ebpf")]
 pub use cost::{Baseline, ProgramCost};
@@ -60,6 +59,9 @@ pub trait Sense {
     /// What did not fit its bounded map, since the start.
     fn overflow(&self) -> Overflow;
 }
+
+/// Parts of one file that can be counted apart (`KA_FILE_PARTS`).
+pub const FILE_PARTS: usize = 8;
 
 /// Pages of one of the files that count apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
