@@ -192,12 +192,21 @@ static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
 static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fault)
 {
 	u32 slot = slot_of_mapping(mapping);
-	struct ka_counters *c = counters_of(slot);
-	u64 now, used, own, pages = 1;
+	u64 now, used, own, pages = 1, run_of = mapping;
+	struct ka_counters *c;
 	struct ka_file *file;
 	struct stream *s;
 	struct task *t;
 
+	if (is_own(slot)) {
+		u32 part = slot_of_part(mapping, first, slot);
+
+		/* Runs in a region are not interrupted by faults in another one; slab objects as
+		 * large as an address_space leave room for that many names. */
+		run_of += part == slot ? 0 : (u64)part << 6;
+		slot = part;
+	}
+	c = counters_of(slot);
 	if (!c)
 		return;
 	t = task_state(true);
@@ -207,15 +216,15 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 	health.sampled++;
 	t->window = WINDOW_NONE;
 	t->marker = 0;
-	s = stream_of(t->mmap, mapping);
+	s = stream_of(t->mmap, run_of);
 	own = used = take_pages(mapping, first, first);
-	if (s->mapping == mapping && first <= s->end && last >= s->next) {
+	if (s->mapping == run_of && first <= s->end && last >= s->next) {
 		/* the same visible fault, seen again */
 		t->kind = DEMAND_NONE;
 		pages = 0;
 	} else {
 		u64 gap = now - t->mmap_last;
-		bool known = s->mapping == mapping;
+		bool known = s->mapping == run_of;
 
 		c->faults++;
 		c->events++;
@@ -232,7 +241,7 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 				hist_add(c->mmap_run_hist, s->run, 1);
 				hist_add(c->jump_hist, distance(first, s->next), 1);
 			}
-			s->mapping = mapping;
+			s->mapping = run_of;
 			s->run = 1;
 		}
 		c->mmap_pages += pages;

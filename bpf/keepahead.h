@@ -19,6 +19,8 @@ typedef long long s64;
 #define KA_MAX_SLOTS  256
 /* Files that may count for themselves, see own_slots. */
 #define KA_OWN_FILES  16384
+/* Regions of one such file that are counted apart from the rest of it. */
+#define KA_FILE_PARTS 8
 #define KA_NAME_LEN   32
 
 struct ka_counters {
@@ -77,6 +79,14 @@ struct ka_file_key {
 struct ka_inode {
 	u64 ino;
 	u64 dev;
+};
+
+/* Regions of it whose faults are counted under slots of their own; `count` of them, pages. */
+struct ka_parts {
+	u64 count;
+	u64 first[KA_FILE_PARTS];
+	u64 last[KA_FILE_PARTS];
+	u64 slot[KA_FILE_PARTS];
 };
 
 struct ka_file {

@@ -188,6 +188,37 @@ static __noinline u32 own_slot_of_inode(struct inode *inode)
 	return slot ? *slot : NO_SLOT;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, KA_OWN_FILES);
+	__type(key, struct ka_inode);
+	__type(value, struct ka_parts);
+} own_parts SEC(".maps");
+
+/* Slot of the region that holds a page of a file with slot `whole`; `whole` where none does. Only
+ * for faults: advice for regions is for mappings. */
+static __noinline u32 slot_of_part(u64 mapping, u64 index, u32 whole)
+{
+	struct inode *inode = BPF_CORE_READ((struct address_space *)mapping, host);
+	struct ka_inode key = {};
+	struct ka_parts *parts;
+	u32 i;
+
+	key.ino = BPF_CORE_READ(inode, i_ino);
+	key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	parts = bpf_map_lookup_elem(&own_parts, &key);
+	if (!parts)
+		return whole;
+	for (i = 0; i < KA_FILE_PARTS; i++) {
+		if (i >= parts->count)
+			break;
+		if (index >= parts->first[i] && index <= parts->last[i])
+			return parts->slot[i];
+	}
+	return whole;
+}
+
 static __always_inline bool is_own(u32 slot)
 {
 	return slot != NO_SLOT && slot >= slots;

@@ -12,6 +12,8 @@ mod preload;
 mod promise;
 #[path = "clients/reference.rs"]
 mod reference;
+#[path = "clients/regions.rs"]
+mod regions;
 #[path = "clients/replay.rs"]
 mod replay;
 #[path = "clients/rust.rs"]

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* libkeepahead: takes the calls of keepahead.h, gives messages to the agent and its answers back. */
-#include "keepahead.h"
-#include "wire.h"
+#include "handle.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -9,22 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Longest message built here: 2048 ranges of at most 90 characters each, a name and the frame. The agent takes 1 MiB. */
-#define MESSAGE_ROOM (192 << 10)
 #define RANGES_AT_ONCE 2048
-/* The agent's longest answer is that to a Prefetch on a slow device. */
-#define ANSWER_MS 60000
 
-struct keepahead {
-    int fd;
-    pid_t pid;
-    char *reply;
-    size_t room;
-    char error[256];
-    char message[MESSAGE_ROOM];
-};
-
-static void say_once(const char *what, const char *reason)
+void handle_say(const char *what, const char *reason)
 {
     static atomic_flag said = ATOMIC_FLAG_INIT;
     if (!atomic_flag_test_and_set(&said))
@@ -38,9 +24,10 @@ keepahead *keepahead_open(const char *socket)
         return NULL;
     const char *path = socket ? socket : wire_socket_path();
     k->pid = getpid();
+    strncpy(k->path, path, sizeof k->path - 1);
     k->fd = wire_connect(path, ANSWER_MS);
     if (k->fd < 0)
-        say_once(path, strerror(errno));
+        handle_say(path, strerror(errno));
     return k;
 }
 
@@ -48,6 +35,7 @@ void keepahead_close(keepahead *k)
 {
     if (!k)
         return;
+    orders_end(k, 0);
     if (k->fd >= 0)
         close(k->fd);
     free(k->reply);
@@ -66,36 +54,34 @@ const char *keepahead_error(const keepahead *k)
 
 static int lose(keepahead *k)
 {
-    say_once("the agent's socket", errno ? strerror(errno) : "closed");
+    handle_say("the agent's socket", errno ? strerror(errno) : "closed");
     close(k->fd);
     k->fd = -1;
     return 0;
 }
 
-/* A whole reply into k->reply. 1, or 0 where the agent is gone. */
-static int receive(keepahead *k)
+int handle_receive(int fd, char **reply, size_t *room)
 {
     size_t length = 0;
     for (;;) {
-        if (k->room - length < 2) {
-            char *more = realloc(k->reply, k->room ? k->room * 2 : 4096);
+        if (*room - length < 2) {
+            char *more = realloc(*reply, *room ? *room * 2 : 4096);
             if (!more)
-                return lose(k);
-            k->reply = more;
-            k->room = k->room ? k->room * 2 : 4096;
+                return 0;
+            *reply = more;
+            *room = *room ? *room * 2 : 4096;
         }
         errno = 0;
-        ptrdiff_t got = wire_receive(k->fd, k->reply + length, k->room - length, ANSWER_MS);
+        ptrdiff_t got = wire_receive(fd, *reply + length, *room - length, ANSWER_MS);
         if (got <= 0)
-            return lose(k);
+            return 0;
         length += (size_t)got;
-        if (k->reply[length - 1] == '\0')
+        if ((*reply)[length - 1] == '\0')
             return 1;
     }
 }
 
-/* Sends the message and takes its answer. 1: k->reply has it; 0: no agent; -1: refused. */
-static int ask(keepahead *k, struct text *t, const int *fds, size_t count)
+int handle_ask(keepahead *k, struct text *t, const int *fds, size_t count)
 {
     k->error[0] = '\0';
     text_end(t, 0);
@@ -110,8 +96,8 @@ static int ask(keepahead *k, struct text *t, const int *fds, size_t count)
         strcpy(k->error, "one of the descriptors is not open");
         return -1;
     }
-    if (!receive(k))
-        return 0;
+    if (!handle_receive(k->fd, &k->reply, &k->room))
+        return lose(k);
     const char *error = json_field(k->reply, "error");
     if (!error)
         return 1;
@@ -125,7 +111,7 @@ static void begin(keepahead *k, struct text *t, const char *method)
     text_call(t, method);
 }
 
-static void of_workload(keepahead *k, struct text *t, const char *method, int64_t workload)
+void handle_call(keepahead *k, struct text *t, const char *method, int64_t workload)
 {
     begin(k, t, method);
     text_add(t, "{\"workload\":");
@@ -147,7 +133,7 @@ int64_t keepahead_register(keepahead *k, const char *name, uint64_t budget, cons
         text_string(&t, hint);
     }
     text_add(&t, "}");
-    int done = ask(k, &t, NULL, 0);
+    int done = handle_ask(k, &t, NULL, 0);
     if (done <= 0)
         return done;
     int64_t workload = json_number(k->reply, "workload");
@@ -166,9 +152,9 @@ int64_t keepahead_add_files(keepahead *k, int64_t workload, const int *fds, size
     int64_t first = -1;
     for (size_t at = 0; at < count && keepahead_connected(k); at += WIRE_FDS) {
         struct text t;
-        of_workload(k, &t, "AddFiles", workload);
+        handle_call(k, &t, "AddFiles", workload);
         text_add(&t, "}");
-        int done = ask(k, &t, fds + at, count - at < WIRE_FDS ? count - at : WIRE_FDS);
+        int done = handle_ask(k, &t, fds + at, count - at < WIRE_FDS ? count - at : WIRE_FDS);
         if (done < 0)
             return -1;
         if (done > 0 && first < 0)
@@ -184,7 +170,7 @@ static int64_t with_ranges(keepahead *k, const char *method, int64_t workload, c
     int64_t sum = 0;
     for (size_t at = 0; at < count && keepahead_connected(k);) {
         struct text t;
-        of_workload(k, &t, method, workload);
+        handle_call(k, &t, method, workload);
         text_add(&t, ",\"ranges\":[");
         size_t end = count - at < RANGES_AT_ONCE ? count : at + RANGES_AT_ONCE;
         for (size_t n = at; n < end; n++) {
@@ -198,7 +184,7 @@ static int64_t with_ranges(keepahead *k, const char *method, int64_t workload, c
         }
         text_add(&t, "]}");
         at = end;
-        int done = ask(k, &t, NULL, 0);
+        int done = handle_ask(k, &t, NULL, 0);
         if (done < 0)
             return -1;
         if (done > 0 && field)
@@ -227,7 +213,7 @@ void keepahead_position(keepahead *k, int64_t workload, uint64_t range, uint64_t
     if (!keepahead_connected(k))
         return;
     struct text t;
-    of_workload(k, &t, "Position", workload);
+    handle_call(k, &t, "Position", workload);
     text_add(&t, ",\"range\":");
     text_number(&t, range);
     text_add(&t, ",\"offset\":");
@@ -243,35 +229,24 @@ const char *keepahead_stats(keepahead *k, int64_t workload)
     if (!keepahead_connected(k))
         return NULL;
     struct text t;
-    of_workload(k, &t, "Stats", workload);
+    handle_call(k, &t, "Stats", workload);
     text_add(&t, "}");
-    if (ask(k, &t, NULL, 0) <= 0)
+    if (handle_ask(k, &t, NULL, 0) <= 0)
         return NULL;
-    /* The parameters are the last field of the reply or followed by others; cut at the object's own end. */
-    char *object = (char *)json_field(k->reply, "parameters"), *at = object;
-    int depth = 0, quoted = 0;
-    for (; at && *at; at++) {
-        if (quoted) {
-            at += *at == '\\' && at[1];
-            quoted = *at != '"';
-        } else if (*at == '"') {
-            quoted = 1;
-        } else if (*at == '{') {
-            depth++;
-        } else if (*at == '}' && --depth == 0) {
-            at[1] = '\0';
-            break;
-        }
-    }
+    char *object = (char *)json_field(k->reply, "parameters");
+    if (object)
+        *(char *)json_end(object) = '\0';
     return object;
 }
 
 int keepahead_unregister(keepahead *k, int64_t workload)
 {
+    if (workload != 0)
+        orders_end(k, workload);
     if (!keepahead_connected(k))
         return 0;
     struct text t;
-    of_workload(k, &t, "Unregister", workload);
+    handle_call(k, &t, "Unregister", workload);
     text_add(&t, "}");
-    return ask(k, &t, NULL, 0) < 0 ? -1 : 0;
+    return handle_ask(k, &t, NULL, 0) < 0 ? -1 : 0;
 }

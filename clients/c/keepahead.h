@@ -60,6 +60,14 @@ int64_t keepahead_prefetch(keepahead *k, int64_t workload, const struct keepahea
 /* Drops ranges from the page cache where they are clean and unmapped. Bytes; 0 without an agent; -1: refused. */
 int64_t keepahead_discard(keepahead *k, int64_t workload, const struct keepahead_range *ranges, size_t count);
 
+/* Hands memory over in which file number `file` of the workload is mapped from byte `offset` on (both on a page's border), at most 8
+ * regions of a workload. A thread of the library takes the agent's orders for it: MADV_NORMAL, MADV_RANDOM and MADV_SEQUENTIAL, nothing
+ * else. The region's number; 0 without an agent too; -1: refused. */
+int64_t keepahead_add_region(keepahead *k, int64_t workload, void *address, size_t length, uint64_t file, uint64_t offset);
+
+/* Takes advice back. Before the memory is unmapped. 0, or -1: refused. */
+int keepahead_remove_region(keepahead *k, int64_t workload, int64_t region);
+
 /* The workload's figures as the agent sends them, a JSON object; NULL without an agent or where it refuses. Valid until the next
  * call. The fields are those of `Stats` in docs/control-reference.md. */
 const char *keepahead_stats(keepahead *k, int64_t workload);

@@ -192,6 +192,20 @@ const char *json_field(const char *json, const char *name)
     return NULL;
 }
 
+const char *json_end(const char *object)
+{
+    int depth = 0;
+    for (const char *at = object; *at; at++) {
+        if (*at == '"')
+            at = behind_string(at) - 1;
+        else if (*at == '{')
+            depth++;
+        else if (*at == '}' && --depth == 0)
+            return at + 1;
+    }
+    return object + strlen(object);
+}
+
 int64_t json_number(const char *json, const char *name)
 {
     const char *at = json_field(json, name);

@@ -40,6 +40,8 @@ ptrdiff_t wire_receive(int fd, char *bytes, size_t room, int timeout_ms);
 
 /* The value of the first field of this name in a JSON text, at any depth; NULL where there is none. */
 const char *json_field(const char *json, const char *name);
+/* Behind the object that begins here, or at the end of a text that is cut. */
+const char *json_end(const char *object);
 /* The number at a field, or -1. */
 int64_t json_number(const char *json, const char *name);
 

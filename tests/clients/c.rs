@@ -30,7 +30,7 @@ fn succeeded(output: Output) -> String {
 }
 
 /// A program of the source beside this file or of the library's directory.
-fn compile(library: &Path, source: &str, into: &Path) -> PathBuf {
+pub fn compile(library: &Path, source: &str, into: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = into.join("program");
     let mut cc = Command::new("cc");

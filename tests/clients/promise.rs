@@ -9,5 +9,6 @@ fn a_client_of_0_1_works() {
     let server = Server::start();
     let sent = replay(&mut server.client(), include_str!("../../fixtures/control/0.1-programs.jsonl"), "none");
     assert!(sent >= 20, "{sent}");
+    replay(&mut server.client(), include_str!("../../fixtures/control/0.1-regions.jsonl"), "none");
     server.settle(|s| s["workloads"] == 0);
 }

@@ -2,7 +2,7 @@
 //! A server without an agent, and clients of it.
 
 use keepahead::config;
-use keepahead::control::{AgentEnd, Control, Listening, board};
+use keepahead::control::{AgentEnd, Control, Listening, Workload, board};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -12,13 +12,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub struct Server {
     pub path: PathBuf,
     _control: Control,
-    _agent: Mutex<AgentEnd>,
+    agent: Mutex<AgentEnd>,
     _dir: tempfile::TempDir,
 }
 
@@ -39,7 +39,7 @@ impl Server {
         let (board, agent) = board().unwrap();
         let listening = Listening::open(&config).unwrap();
         let control = Control::start(listening, config, pressure_most, board).unwrap();
-        Server { path, _control: control, _agent: Mutex::new(agent), _dir: dir }
+        Server { path, _control: control, agent: Mutex::new(agent), _dir: dir }
     }
 
     /// One for many cases.
@@ -50,6 +50,27 @@ impl Server {
 
     pub fn client(&self) -> Client {
         Client::connect(&self.path)
+    }
+
+    /// As the agent sees them.
+    #[allow(dead_code)] // not by every test that has a server
+    pub fn workloads(&self) -> Vec<Arc<Workload>> {
+        self.agent.lock().unwrap().roll.living()
+    }
+
+    /// The number of the workload that was registered last.
+    #[allow(dead_code)]
+    pub fn newest(&self) -> u64 {
+        self.workloads().last().map_or(0, |workload| workload.id)
+    }
+
+    /// Answers what was ordered of the agent, which is not there.
+    #[allow(dead_code)]
+    pub fn answer_orders(&self) {
+        let agent = self.agent.lock().unwrap();
+        while let Some(asked) = agent.next_order() {
+            let _ = asked.answer.send(Ok(json!({})));
+        }
     }
 
     /// Waits until the status is as wanted.
@@ -93,6 +114,16 @@ impl Client {
         let beside: &[ControlMessage] = if raw.is_empty() { &[] } else { &rights };
         let sent = sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&bytes)], beside, MsgFlags::empty(), None).unwrap();
         self.stream.write_all(&bytes[sent..]).unwrap();
+    }
+
+    /// Bytes as they are, descriptors beside the first of them.
+    #[allow(dead_code)]
+    pub fn send_bytes(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+        let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let beside: &[ControlMessage] = if raw.is_empty() { &[] } else { &rights };
+        let sent = sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(bytes)], beside, MsgFlags::MSG_NOSIGNAL, None)?;
+        self.stream.write_all(&bytes[sent..])
     }
 
     pub fn receive(&mut self) -> Value {

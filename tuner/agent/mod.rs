@@ -291,7 +291,10 @@ impl Agent {
             self.report_overflow();
         }
         self.note_writers();
-        let tick = self.observe(at, full)?;
+        let (regions, tick) = self.observe(at, full)?;
+        for region in regions {
+            self.feed(region)?;
+        }
         self.feed(Input::Tick(tick))?;
         if full {
             self.publish();
@@ -321,6 +324,7 @@ impl Agent {
                 hands.note_records(&output.records);
             }
             self.note_windows(&output.records);
+            self.pass_on(output.advice);
             for record in &output.records {
                 self.say(record)?;
             }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One look at the world: every knob, every sensor, the machine; gives a `Tick`.
+//! One look at the world: every knob, every sensor, the machine; gives a `Tick`, and before it what workloads' regions did.
 
 use super::Agent;
 use keepahead_core::device::{BdiName, DeviceKind};
-use keepahead_core::event::{DeviceTick, Tick, Writer};
+use keepahead_core::event::{DeviceTick, Input, Tick, Writer};
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use keepahead_core::units::Nanos;
 use std::collections::BTreeMap;
 
 impl Agent {
     /// `full`: all devices. Between the full looks, only those whose counters moved: a trial's pace is for them.
-    pub(super) fn observe(&mut self, at: Nanos, full: bool) -> anyhow::Result<Tick> {
+    pub(super) fn observe(&mut self, at: Nanos, full: bool) -> anyhow::Result<(Vec<Input>, Tick)> {
         let samples = self.sensor.read()?;
         let mut writers: BTreeMap<BdiName, Writer> = std::mem::take(&mut self.writers);
         let mut devices = Vec::new();
@@ -31,7 +31,8 @@ impl Agent {
             let limits = if !own && (full || explain) { self.knob.limits(bdi) } else { watched.device.limits };
             devices.push(DeviceTick { bdi: bdi.clone(), knob, limits, writer: writers.remove(bdi), sample });
         }
-        Ok(Tick { now: at, machine: self.machine(), devices })
+        let regions = self.look_at_regions(at, full, &samples);
+        Ok((regions, Tick { now: at, machine: self.machine(), devices }))
     }
 
     fn nothing_read(&self) -> Sample {

@@ -53,6 +53,9 @@ fn what(what: &What) -> String {
             figures(evidence)
         ),
         What::Held { reason } => format!("hold: {}", hold(reason)),
+        What::TrialStarted { trial, from, to, proposal, evidence } if from == to => {
+            format!("trial {trial}: {} ({})\n    {}", proposal.reason, proposal.pattern, figures(evidence))
+        }
         What::TrialStarted { trial, from, to, proposal, evidence } => {
             format!("trial {trial}: {from} against {to}; {} ({})\n    {}", proposal.reason, proposal.pattern, figures(evidence))
         }
@@ -87,12 +90,15 @@ fn what(what: &What) -> String {
         ),
         What::TakenBack { value } => format!("taken back at {value}"),
         What::Pinned { from, value } => format!("pinned: {from} -> {value}, until it is unpinned"),
+        What::RegionAdvised { region, advice, why } => format!("region {region}: madvise {}, because {why}", advice.word()),
         What::Unpinned { from, back_to } => format!("unpinned: {from} -> {back_to}; tuned again"),
     }
 }
 
 fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdict: &Verdict) -> String {
     let outcome = match verdict.outcome {
+        // Advice for a region; the reason names it.
+        outcome if from == to => outcome.word().to_owned(),
         Outcome::Kept => format!("KEPT {to} (was {from})"),
         Outcome::Reverted => format!("reverted to {from} (tried {to})"),
         Outcome::Aborted => format!("aborted, back to {from} (tried {to})"),

@@ -7,10 +7,12 @@ use super::Agent;
 use super::act::Hands;
 use crate::actuator::file_window;
 use crate::control::{OwnWindow, Workload};
-use crate::sensor::Inode;
+use crate::sensor::{Inode, Part, part_name};
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Applied, Input, OpenFiles, Outcome, Record, SetReason, What};
-use keepahead_core::units::Kib;
+use keepahead_core::region::{AdviceOrder, RegionTick};
+use keepahead_core::sample::Sample;
+use keepahead_core::units::{Kib, Nanos};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ pub struct Owner {
     /// The device that bears the files.
     on: BdiName,
     files: Vec<Inode>,
+    /// Regions of their mappings that the workload's process may be told to advise.
+    parts: Vec<Part>,
     why: String,
 }
 
@@ -48,28 +52,35 @@ impl Agent {
     }
 
     fn look_after(&mut self, workload: &Arc<Workload>) -> anyhow::Result<()> {
-        let known =
-            self.owners.iter().find(|(_, o)| o.workload.id == workload.id).map(|(name, o)| (name.clone(), o.files.len()));
+        let known = self.owners.iter().find(|(_, o)| o.workload.id == workload.id).map(|(name, o)| {
+            let seen = (o.files.len(), o.parts.clone());
+            (name.clone(), seen)
+        });
         let Some((number, files)) = workload.with_descriptions() else {
             // It has grown beyond what has a window.
             return known.map_or(Ok(()), |(name, _)| self.end_window(&name));
         };
-        if known.as_ref().is_some_and(|(_, count)| *count == files.len()) {
+        let inodes: Vec<Inode> = files.iter().map(|f| Inode { ino: f.ino, major: f.device.0, minor: f.device.1 }).collect();
+        let parts = parts_of(workload, &inodes);
+        if known.as_ref().is_some_and(|(_, seen)| *seen == (files.len(), parts.clone())) {
             return Ok(());
         }
-        let inodes: Vec<Inode> = files.iter().map(|f| Inode { ino: f.ino, major: f.device.0, minor: f.device.1 }).collect();
         let Some(on) = self.device_of(number) else { return Ok(()) };
         let name = BdiName(format!("{}/{}", on.bdi, workload.id));
-        if let Err(e) = self.sensor.count_apart(&name, &inodes) {
+        if let Err(e) = self.sensor.count_apart(&name, &inodes, &parts) {
             tracing::debug!("workload {}: its files keep the device's window: {e}", workload.name);
             return Ok(());
         }
         if let Some(hands) = &mut self.hands {
             hands.leave_alone(&name, &inodes);
         }
-        let owner = Owner { workload: workload.clone(), on: on.bdi.clone(), files: inodes, why: "watched".into() };
+        let why = self.owners.get(&name).map_or("watched".into(), |o| o.why.clone());
+        let owner = Owner { workload: workload.clone(), on: on.bdi.clone(), files: inodes, parts, why };
         self.owners.insert(name.clone(), owner);
-        if known.is_some() {
+        if let Some((_, (count, _))) = known {
+            if count == files.len() {
+                return Ok(());
+            }
             // New files of a workload that has a window already get the same.
             let value = self.state.devices().find(|d| d.device.bdi == name).map(|d| d.current());
             return value.map_or(Ok(()), |value| self.give(&name, value).map(|_| ()).or(Ok(())));
@@ -98,7 +109,7 @@ impl Agent {
 
     fn end_window(&mut self, name: &BdiName) -> anyhow::Result<()> {
         self.owners.remove(name);
-        if let Err(e) = self.sensor.count_apart(name, &[]) {
+        if let Err(e) = self.sensor.count_apart(name, &[], &[]) {
             tracing::warn!("{name}: {e}");
         }
         if let Some(hands) = &mut self.hands {
@@ -163,6 +174,8 @@ impl Agent {
         for record in records {
             let Some(owner) = self.owners.get_mut(&record.bdi) else { continue };
             match &record.what {
+                // Of a region: its own line in `Stats` says why.
+                What::TrialStarted { from, to, .. } | What::TrialEnded { from, to, .. } if from == to => {}
                 What::TrialStarted { trial, from, to, proposal, .. } => {
                     owner.why = format!("trial {trial}, {from} against {to}: {}", proposal.reason);
                 }
@@ -172,6 +185,32 @@ impl Agent {
                     owner.why = format!("trial {trial}: {done}: {}", verdict.reason);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// What the regions of each workload have done and stand at, for `step`. `full`: of all, and not only of those on trial.
+    pub(super) fn look_at_regions(&self, at: Nanos, full: bool, samples: &BTreeMap<BdiName, Sample>) -> Vec<Input> {
+        let look = |(name, owner): (&BdiName, &Owner)| {
+            let watched = self.state.devices().find(|d| d.device.bdi == *name)?;
+            let standing = owner.workload.regions.standing();
+            let tick = |part: &Part| {
+                let held = standing.get(&part.number)?;
+                let counters = samples.get(&part_name(name, part.number)).map(|s| s.counters).unwrap_or_default();
+                Some(RegionTick { region: part.number, counters, in_force: held.in_force, refused: held.refused.is_some() })
+            };
+            let regions: Vec<RegionTick> = owner.parts.iter().filter_map(tick).collect();
+            let any = !regions.is_empty() || watched.has_regions();
+            (any && (full || watched.on_trial())).then(|| Input::Regions { now: at, bdi: name.clone(), regions })
+        };
+        self.owners.iter().filter_map(look).collect()
+    }
+
+    /// Hands orders to the processes that must carry them out.
+    pub(super) fn pass_on(&self, orders: Vec<AdviceOrder>) {
+        for order in orders {
+            if let Some(owner) = self.owners.get(&order.bdi) {
+                owner.workload.regions.order(order.region, order.advice, &order.why);
             }
         }
     }
@@ -186,4 +225,15 @@ impl Agent {
             owner.workload.progress().window = Some(window);
         }
     }
+}
+
+/// The pages of its files that a workload's regions map.
+fn parts_of(workload: &Workload, files: &[Inode]) -> Vec<Part> {
+    let page = rustix::param::page_size() as u64;
+    let part = |(number, held): (&u32, &crate::control::Held)| {
+        let file = *files.get(usize::try_from(held.region.file).ok()?)?;
+        let (first, last) = (held.region.offset / page, (held.region.offset + held.region.length - 1) / page);
+        Some(Part { number: *number, file, first, last })
+    };
+    workload.regions.standing().iter().filter_map(part).collect()
 }

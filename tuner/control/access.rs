@@ -25,7 +25,7 @@ impl Class {
         Some(match method {
             "Status" | "Devices" | "History" | "Trials" => Class::Monitor,
             "Register" | "AddFiles" | "Unregister" | "Plan" | "Position" | "Prefetch" | "Discard" | "AdviseMemory"
-            | "Stats" => Class::Advise,
+            | "AddRegions" | "RemoveRegion" | "Orders" | "Stats" => Class::Advise,
             "Pause" | "Resume" | "TakeBack" | "Pin" | "Unpin" => Class::Tune,
             "Restore" => Class::Admin,
             _ => return None,

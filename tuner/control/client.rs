@@ -86,6 +86,7 @@ async fn answer(client: &mut Client, frames: &Frames, call: Call, fds: Vec<Owned
         Some(answer) => answer,
         None => match permitted(client, &call) {
             Ok("Stats") if call.more && !oneway => return super::methods::stream_stats(client, frames, &call).await,
+            Ok("Orders") if !oneway => return super::orders::wait(client, frames, &call).await,
             Ok(method) => super::methods::call(client, method, &call, fds).await,
             Err(e) => Err(e),
         },

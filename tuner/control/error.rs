@@ -17,6 +17,8 @@ pub enum ControlError {
     NoSuchWorkload { workload: u64 },
     #[error("the workload has no file {file}, only {files}")]
     NoSuchFile { file: u64, files: u64 },
+    #[error("the workload has no region {region}, only {regions}")]
+    NoSuchRegion { region: u64, regions: u64 },
     #[error("descriptor {index}: {reason}")]
     BadDescriptor { index: u64, reason: String },
     #[error("{parameter} = {value}: allowed is {allowed}")]
@@ -58,6 +60,7 @@ impl ControlError {
             ControlError::NoSuchDevice { .. } => "NoSuchDevice",
             ControlError::NoSuchWorkload { .. } => "NoSuchWorkload",
             ControlError::NoSuchFile { .. } => "NoSuchFile",
+            ControlError::NoSuchRegion { .. } => "NoSuchRegion",
             ControlError::BadDescriptor { .. } => "BadDescriptor",
             ControlError::InvalidValue { .. } => "InvalidValue",
             ControlError::LimitReached { .. } => "LimitReached",

@@ -54,7 +54,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("method ").and_then(|rest| rest.split('(').next()))
             .collect();
-        assert_eq!(methods.len(), 19);
+        assert_eq!(methods.len(), 22);
         assert!(methods.iter().all(|m| Class::of(m).is_some()));
         let reference = include_str!("../../docs/control.md");
         let errors = DESCRIPTION.lines().filter_map(|line| line.strip_prefix("error ").and_then(|rest| rest.split(' ').next()));
@@ -83,6 +83,8 @@ mod tests {
         row("files of a workload with a window", l::FILES_WITH_WINDOW.to_string());
         row("ranges ahead", format!("{}; in all plans {}", l::RANGES_PER_WORKLOAD, l::RANGES));
         row("ranges in one", l::RANGES_AT_ONCE.to_string());
+        row("regions of a workload", l::REGIONS_PER_WORKLOAD.to_string());
+        row("a wait for orders", format!("{} s", l::ORDERS_WAIT.as_secs()));
         row("a begun message", format!("{} s", l::STALLED.as_secs()));
         row("time for an order", format!("{} s", l::AGENT_ANSWERS.as_secs()));
     }

@@ -74,12 +74,16 @@ impl Lane {
     /// `false` where its thread has ended.
     fn take(&self, workload: &Arc<Workload>) -> bool {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.ended {
+            // Whatever it is given now it would keep, with its descriptors, until another lane takes its place.
+            return false;
+        }
         if !queue.workloads.iter().any(|w| w.id == workload.id) {
             queue.workloads.push(workload.clone());
         }
         queue.woken = true;
         self.wake.notify_one();
-        !queue.ended
+        true
     }
 }
 
@@ -245,5 +249,19 @@ fn discard(workload: &Workload, range: Range) {
     let Ok(file) = workload.file(range.file) else { return };
     if range.length > 0 && file.dont_need(range.offset, range.length).is_ok() {
         workload.progress().figures.discarded_bytes += range.length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_has_ended_keeps_nothing() {
+        let workload = Arc::new(Workload::new(1, "w".into(), (0, 1), 1, None));
+        let lane = Lane::default();
+        assert!(lane.take(&workload) && Arc::strong_count(&workload) == 2);
+        let ended = Lane { queue: Mutex::new(Queue { ended: true, ..Queue::default() }), wake: Condvar::new() };
+        assert!(!ended.take(&workload) && Arc::strong_count(&workload) == 2);
     }
 }

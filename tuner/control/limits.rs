@@ -23,6 +23,10 @@ pub const RANGES_PER_WORKLOAD: usize = 262_144;
 pub const RANGES: usize = 2_097_152;
 /// Ranges of one call of `Prefetch` or `Discard`, which is answered when it is done.
 pub const RANGES_AT_ONCE: usize = 4_096;
+/// Regions of one workload: as many as the sensor counts apart in one file.
+pub const REGIONS_PER_WORKLOAD: usize = crate::sensor::FILE_PARTS;
+/// A wait for orders is answered with none after this, so that either side notices where the other hangs.
+pub const ORDERS_WAIT: Duration = Duration::from_secs(20);
 /// Characters of a workload's name.
 pub const NAME_CHARS: usize = 64;
 /// A message that has begun must be complete, and a reply be taken, within this.

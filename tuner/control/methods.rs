@@ -97,7 +97,7 @@ struct StatsOf {
 }
 
 /// The parameters of a call; serde's words for what is wrong name the field.
-fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, ControlError> {
+pub fn parameters<T: DeserializeOwned>(call: &Call) -> Result<T, ControlError> {
     let given = call.parameters.clone().unwrap_or_else(|| json!({}));
     serde_json::from_value(given).map_err(|e| ControlError::service("InvalidParameter", "parameter", e.to_string()))
 }
@@ -133,6 +133,8 @@ pub async fn call(client: &mut Client, method: &str, call: &Call, fds: Vec<Owned
         "Position" => position(client, &parameters(call)?),
         "Prefetch" => at_once(client, parameters(call)?, transfer::prefetch).await.map(|n| json!({ "cached_bytes": n })),
         "Discard" => at_once(client, parameters(call)?, transfer::discard).await.map(|n| json!({ "dropped_bytes": n })),
+        "AddRegions" => super::orders::add_regions(client, &parameters(call)?),
+        "RemoveRegion" => super::orders::remove_region(client, &parameters(call)?),
         "AdviseMemory" => advise_memory(client, parameters(call)?).await.map(|n| json!({ "advised_bytes": n })),
         "Stats" => stats_of(client, call).map(|(workload, _)| workload.stats()),
         _ => Err(ControlError::service("MethodNotFound", "method", &call.method)),

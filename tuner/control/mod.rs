@@ -14,7 +14,9 @@ mod limits;
 mod listen;
 mod memory;
 mod methods;
+mod orders;
 mod plan;
+mod regions;
 mod registry;
 mod transfer;
 mod window;
@@ -23,6 +25,7 @@ mod workload;
 pub use board::{AgentEnd, Board, DeviceState, Order, Snapshot, board};
 pub use error::ControlError;
 pub use listen::{ListenError, Listening};
+pub use regions::{Held, Region};
 pub use window::{OwnWindow, Roll};
 pub use workload::{Hint, Workload};
 

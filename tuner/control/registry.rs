@@ -9,7 +9,7 @@ use super::limits::{
 };
 use super::workload::{Hint, Workload};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::Semaphore;
 
 struct User {
@@ -21,9 +21,11 @@ pub struct Registry {
     users: HashMap<u32, User>,
     connections: usize,
     workloads: BTreeMap<u64, Arc<Workload>>,
+    /// Ended, and not all withdrawn yet: a client that comes and goes faster than that must not use up the descriptors.
+    ending: Vec<Weak<Workload>>,
     next: u64,
     budget: u64,
-    files_most: usize,
+    descriptors_most: usize,
 }
 
 fn reached(what: &'static str, limit: usize) -> ControlError {
@@ -31,9 +33,10 @@ fn reached(what: &'static str, limit: usize) -> ControlError {
 }
 
 impl Registry {
-    /// `budget` in bytes for all workloads; `files_most` descriptors for all.
-    pub fn new(budget: u64, files_most: usize) -> Registry {
-        Registry { users: HashMap::new(), connections: 0, workloads: BTreeMap::new(), next: 1, budget, files_most }
+    /// `budget` in bytes for all workloads; `descriptors_most` for the files of all.
+    pub fn new(budget: u64, descriptors_most: usize) -> Registry {
+        let (users, workloads, ending) = (HashMap::new(), BTreeMap::new(), Vec::new());
+        Registry { users, connections: 0, workloads, ending, next: 1, budget, descriptors_most }
     }
 
     pub fn connections(&self) -> usize {
@@ -104,7 +107,8 @@ impl Registry {
     }
 
     pub fn remove(&mut self, id: u64) {
-        self.workloads.remove(&id);
+        self.ending.retain(|ending| ending.strong_count() > 0);
+        self.ending.extend(self.workloads.remove(&id).map(|workload| Arc::downgrade(&workload)));
     }
 
     /// A workload that this user may look at.
@@ -113,10 +117,19 @@ impl Registry {
         found.cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
     }
 
+    /// A workload that this process has registered, on whatever connection.
+    pub fn of_process(&self, id: u64, peer: &Peer) -> Result<Arc<Workload>, ControlError> {
+        let found = self.workloads.get(&id).filter(|w| (w.uid, w.pid) == (peer.uid, peer.pid));
+        found.cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
+    }
+
     /// Whether so many files more may be held.
     pub fn room_for_files(&self, more: usize) -> Result<(), ControlError> {
-        let held: usize = self.workloads.values().map(|w| w.progress().files.len()).sum();
-        if held + more > self.files_most { Err(reached("files of all workloads", self.files_most)) } else { Ok(()) }
+        let ending = self.ending.iter().filter_map(Weak::upgrade).map(|w| w.descriptors()).sum::<usize>();
+        let held = ending + self.workloads.values().map(|w| w.descriptors()).sum::<usize>();
+        // Each is opened a second time.
+        let most = self.descriptors_most;
+        if held + 2 * more > most { Err(reached("descriptors for files of all workloads", most)) } else { Ok(()) }
     }
 
     /// Whether a plan may have so many ranges more.
@@ -163,7 +176,21 @@ mod tests {
         assert!(registry.connect(7).is_err() && registry.connect(8).is_ok() && registry.connect(0).is_ok());
         registry.disconnect(7);
         assert!(registry.connect(7).is_ok());
-        assert!(registry.room_for_files(10).is_ok() && registry.room_for_files(11).is_err());
+        assert!(registry.room_for_files(5).is_ok() && registry.room_for_files(6).is_err());
+    }
+
+    #[test]
+    fn files_count_until_their_workload_is_withdrawn() {
+        let mut registry = Registry::new(100, 10);
+        let peer = user(nix::unistd::getuid().as_raw());
+        let workload = registry.register(&peer, 0, "a".into(), 1, None).unwrap();
+        let exe = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        workload.add(vec![super::super::file::ClientFile::adopt(0, exe.into(), &peer).unwrap()]).unwrap();
+        assert_eq!(workload.descriptors(), 2);
+        registry.remove(workload.id);
+        assert!(registry.room_for_files(4).is_ok() && registry.room_for_files(5).is_err());
+        drop(workload);
+        assert!(registry.room_for_files(5).is_ok());
     }
 
     #[test]

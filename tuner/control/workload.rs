@@ -6,6 +6,7 @@ use super::error::ControlError;
 use super::file::ClientFile;
 use super::limits::{FILES_PER_WORKLOAD, FILES_WITH_WINDOW};
 use super::plan::{Plan, Range, Tally};
+use super::regions::Regions;
 use super::window::OwnWindow;
 use crate::actuator::file_window::knobs_at_rest;
 use keepahead_core::event::Pattern;
@@ -64,6 +65,8 @@ pub struct Progress {
     /// Why nothing is prefetched although there is something to do.
     pub held: Option<&'static str>,
     pub advised_files: u64,
+    /// Files whose description is kept beside our own.
+    pub kept: usize,
     /// The window that the agent gave its files, where it did.
     pub window: Option<OwnWindow>,
 }
@@ -76,13 +79,15 @@ pub struct Workload {
     pub pid: i32,
     pub budget: u64,
     pub hint: Option<Hint>,
+    pub regions: Regions,
     closed: AtomicBool,
     progress: Mutex<Progress>,
 }
 
 impl Workload {
     pub fn new(id: u64, name: String, (uid, pid): (u32, i32), budget: u64, hint: Option<Hint>) -> Workload {
-        Workload { id, name, uid, pid, budget, hint, closed: AtomicBool::new(false), progress: Mutex::default() }
+        let (regions, closed) = (Regions::default(), AtomicBool::new(false));
+        Workload { id, name, uid, pid, budget, hint, regions, closed, progress: Mutex::default() }
     }
 
     /// A panic elsewhere leaves plain numbers behind: they are used on.
@@ -92,6 +97,7 @@ impl Workload {
 
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.regions.ready.notify_one();
     }
 
     pub fn is_closed(&self) -> bool {
@@ -110,7 +116,7 @@ impl Workload {
         if files.len() > room {
             return Err(ControlError::LimitReached { what: "files of a workload", limit: FILES_PER_WORKLOAD as u64 });
         }
-        let (mut ready, mut advised, mut held) = (Vec::new(), 0, self.progress().files.len());
+        let (mut ready, mut advised, mut kept, mut held) = (Vec::new(), 0, 0, self.progress().files.len());
         for mut file in files {
             held += 1;
             let once = self.hint == Some(Hint::Once) && file.advise(Advice::NoReuse).is_ok();
@@ -118,13 +124,21 @@ impl Workload {
             if !once && held > FILES_WITH_WINDOW {
                 file.theirs = None;
             }
+            kept += usize::from(file.theirs.is_some());
             ready.push(Arc::new(file));
         }
         let mut progress = self.progress();
         let first = progress.files.len() as u64;
         progress.files.extend(ready);
         progress.advised_files += advised;
+        progress.kept += kept;
         Ok(first)
+    }
+
+    /// Descriptors that its files take of this process.
+    pub fn descriptors(&self) -> usize {
+        let progress = self.progress();
+        progress.files.len() + progress.kept
     }
 
     /// Ranges with their lengths cut to the files as they are now; length 0 is to the end.
@@ -206,6 +220,7 @@ impl Workload {
                 );
             }
         }
+        advised.extend(self.regions.advised());
         let mut stats = serde_json::json!({
             "name": self.name, "state": state, "files": progress.files.len(), "budget_bytes": self.budget,
             "ahead_bytes": progress.plan.ahead(), "ranges_total": progress.plan.total(), "advised": advised,

@@ -265,7 +265,8 @@ impl Tape {
 fn time_of(input: &Input) -> Nanos {
     match input {
         Input::Tick(t) => t.now,
-        Input::Appeared { now, .. }
+        Input::Regions { now, .. }
+        | Input::Appeared { now, .. }
         | Input::Gone { now, .. }
         | Input::Applied { now, .. }
         | Input::Failed { now, .. }

@@ -3,7 +3,7 @@
 //! `Coarse`, so that they end in suggestions and not in trials.
 
 use super::procfs::{DeviceReads, device_reads};
-use super::{FileUse, Inode, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
+use super::{FileUse, Inode, Overflow, Part, Places, ProbeStatus, Sense, SensorError, bdi_names};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Sense for CoarseSensor {
         Ok(Vec::new())
     }
 
-    fn count_apart(&mut self, _: &BdiName, _: &[Inode]) -> Result<(), SensorError> {
+    fn count_apart(&mut self, _: &BdiName, _: &[Inode], _: &[Part]) -> Result<(), SensorError> {
         Err(SensorError::NotBuilt)
     }
 

@@ -9,7 +9,7 @@ use super::cost::{ProgramCost, costs};
 use super::layout::{self, CHUNK_KEY_BYTES, COUNTERS_BYTES, Health};
 use super::procfs::{DeviceReads, device_reads};
 use super::sampling::{DemandRates, Load, SLOTS, adapt};
-use super::{FileUse, How, Inode, Overflow, Places, ProbeStatus, Sense, SensorError, bdi_names};
+use super::{FileUse, How, Inode, Overflow, Part, Places, ProbeStatus, Sense, SensorError, bdi_names, part_name};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters, Sample};
 use libbpf_rs::btf::Btf;
@@ -62,6 +62,8 @@ pub struct EbpfSensor {
     judged: (Instant, Health),
     demand: DemandRates,
     apart: Apart,
+    /// What parts had counted that are no more, for the sums they were in.
+    retired: BTreeMap<BdiName, Counters>,
 }
 
 impl EbpfSensor {
@@ -115,6 +117,7 @@ impl EbpfSensor {
             judged: (Instant::now(), Health::default()),
             demand: DemandRates::new(),
             apart,
+            retired: BTreeMap::new(),
         })
     }
 
@@ -262,17 +265,31 @@ impl Sense for EbpfSensor {
             }
             samples.insert(bdi, Sample { counters, completeness });
         }
-        for (name, slot) in self.apart.groups() {
-            let counters = self.counters(slot)?;
+        for (name, slot, parts) in self.apart.groups() {
+            let mut counters = self.counters(slot)?;
             requests.insert(slot, counters.read_requests);
+            counters = self.retired.get(name).map_or(counters, |gone| counters.plus(gone));
+            for (number, slot) in parts {
+                let part = self.counters(slot)?;
+                counters = counters.plus(&part);
+                samples.insert(part_name(name, number), Sample { counters: part, completeness });
+            }
             samples.insert(name.clone(), Sample { counters, completeness });
         }
         self.adapt(requests)?;
         Ok(samples)
     }
 
-    fn count_apart(&mut self, name: &BdiName, files: &[Inode]) -> Result<(), SensorError> {
-        self.apart.set(name, files, &self.maps.counters)
+    fn count_apart(&mut self, name: &BdiName, files: &[Inode], parts: &[Part]) -> Result<(), SensorError> {
+        for slot in self.apart.dropped(name, parts) {
+            let gone = self.counters(slot)?;
+            let sum = self.retired.entry(name.clone()).or_default();
+            *sum = sum.plus(&gone);
+        }
+        if files.is_empty() {
+            self.retired.remove(name);
+        }
+        self.apart.set(name, files, parts, &self.maps.counters)
     }
 
     fn files(&mut self, bdi: &BdiName, most: usize) -> Result<Vec<FileUse>, SensorError> {
@@ -374,7 +391,7 @@ fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorE
         demand: own(&loaded.maps.data_demand)?,
         health: own(&loaded.maps.bss)?,
     };
-    let apart = Apart::new(own(&loaded.maps.own_slots)?, own(&loaded.maps.data_own)?, slots);
+    let apart = Apart::new(own(&loaded.maps.own_slots)?, own(&loaded.maps.own_parts)?, own(&loaded.maps.data_own)?, slots);
     debug_assert_eq!(maps.counters.value_size() as usize, COUNTERS_BYTES);
     debug_assert_eq!(plan.chosen.len(), HOOKS.len());
     Ok(Ok((maps, apart, links)))

@@ -50,13 +50,32 @@ pub trait Sense {
     fn read(&mut self) -> Result<BTreeMap<BdiName, Sample>, SensorError>;
     /// The files of a bdi that demand most, at most `most` of them.
     fn files(&mut self, bdi: &BdiName, most: usize) -> Result<Vec<FileUse>, SensorError>;
-    /// From now on these files, and no others, count under `name` and no longer for their device; no files: nothing does.
-    fn count_apart(&mut self, name: &BdiName, files: &[Inode]) -> Result<(), SensorError>;
+    /// From now on these files, and no others, count under `name` and no longer for their device; no files: nothing does. Faults in
+    /// `parts` of them count under [`part_name`] too.
+    fn count_apart(&mut self, name: &BdiName, files: &[Inode], parts: &[Part]) -> Result<(), SensorError>;
     fn probes(&self) -> &[ProbeStatus];
     /// What is missing for full counts, in words; `None` when nothing is.
     fn missing(&self) -> Option<String>;
     /// What did not fit its bounded map, since the start.
     fn overflow(&self) -> Overflow;
+}
+
+/// Parts of one file that can be counted apart (`KA_FILE_PARTS`).
+pub const FILE_PARTS: usize = 8;
+
+/// Pages of one of the files that count apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// As the caller names it.
+    pub number: u32,
+    pub file: Inode,
+    pub first: u64,
+    pub last: u64,
+}
+
+/// The name that a part's faults are counted under.
+pub fn part_name(name: &BdiName, number: u32) -> BdiName {
+    BdiName(format!("{name}#{number}"))
 }
 
 /// A file, as the kernel tells it from others while it is open. The device number is that of its superblock.

@@ -10,5 +10,6 @@ Without an agent everything here does what it would do without keepahead, and on
 
 from ._client import Client, Connection, KeepaheadError, Workload
 from ._files import files
+from ._regions import Region
 
-__all__ = ["Client", "Connection", "KeepaheadError", "Workload", "files"]
+__all__ = ["Client", "Connection", "KeepaheadError", "Region", "Workload", "files"]

@@ -91,6 +91,7 @@ class Client:
 
     def __init__(self, path: Optional[str] = None):
         self._lock = threading.Lock()
+        self._path = path
         self._pid = os.getpid()
         self._connection: Optional[Connection] = None
         try:
@@ -147,6 +148,7 @@ class Workload:
 
     def __init__(self, client: Client, number: Optional[int]):
         self._client = client
+        self._orders: Any = None
         self.number = number
 
     def __bool__(self) -> bool:
@@ -195,8 +197,20 @@ class Workload:
         """The figures, as `Stats` of the interface; None without an agent."""
         return self._client.call("Stats", workload=self.number) if self else None
 
+    def region(self, mapped: Any, file: int, offset: int = 0, start: int = 0, length: Optional[int] = None) -> Any:
+        """A part of a map (`mmap.mmap`) that the agent may have advised: `length` bytes from its byte `start` on, where the map begins
+        at byte `offset` of file number `file`. Whole pages. A thread takes the agent's orders and carries them out."""
+        from ._regions import Orders
+
+        if self._orders is None:
+            self._orders = Orders(self, self._client._path)
+        length = len(mapped) - start if length is None else length
+        return self._orders.add(mapped, file, offset + start, start, length)
+
     def close(self) -> None:
         """Ends the workload: what was read ahead and never reached is dropped."""
+        if self._orders is not None:
+            self._orders.close()
         if self:
             try:
                 self._client.call("Unregister", workload=self.number)

@@ -31,6 +31,11 @@ impl Connection {
         Ok(Connection { stream, assembler: Assembler::new(REPLY_BYTES) })
     }
 
+    /// The same socket once more, to end a wait from another thread.
+    pub(crate) fn another(&self) -> io::Result<UnixStream> {
+        self.stream.try_clone()
+    }
+
     /// One call of a method of the interface, with descriptors beside it (at most [`crate::frame::MESSAGE_FDS`]).
     pub fn call(&mut self, method: &str, parameters: Value, files: &[BorrowedFd<'_>]) -> Result<Value, ClientError> {
         self.ask(&Call::new(method, parameters), files)

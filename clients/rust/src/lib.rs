@@ -18,12 +18,14 @@ pub mod call;
 mod client;
 mod connection;
 pub mod frame;
+mod regions;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
 pub use call::{Advised, ClientError, Hint, Range, Stats, Tally, Workload};
 pub use client::Client;
 pub use connection::Connection;
+pub use regions::{Advice, Orders, Region};
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 //! All of them serialise, because the journal keeps them and `replay` feeds them back.
 
 use crate::device::{BdiName, Device, QueueLimits};
+use crate::region::{Advice, RegionTick};
 use crate::sample::Sample;
 use crate::units::{Kib, Nanos};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,12 @@ pub enum Input {
     },
     /// Time passed; what every device's sensor and knob say now.
     Tick(Tick),
+    /// All regions that a workload has handed over, just before its tick.
+    Regions {
+        now: Nanos,
+        bdi: BdiName,
+        regions: Vec<RegionTick>,
+    },
     /// An [`Action::Set`] was carried out.
     Applied {
         now: Nanos,
@@ -231,6 +238,12 @@ pub enum What {
         from: Kib,
         back_to: Kib,
     },
+    /// The process that mapped a region is told to advise it, outside of a trial's blocks.
+    RegionAdvised {
+        region: u32,
+        advice: Advice,
+        why: String,
+    },
 }
 
 /// What a policy suggests.
@@ -405,4 +418,15 @@ pub enum Outcome {
     Aborted,
     /// The comparison means nothing (the workload changed, the device left, somebody else wrote): the old value is back if it is ours.
     Void,
+}
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Kept => "KEPT",
+            Outcome::Reverted => "reverted",
+            Outcome::Aborted => "aborted",
+            Outcome::Void => "void",
+        }
+    }
 }

@@ -6,6 +6,8 @@
 //!
 //! One way round: `sample` → `window` → `features` → `policy` → `guard` → (actuator) → `verdict` → `record`.
 
+mod advice;
+mod advised;
 pub mod betting;
 pub mod device;
 pub mod elsewhere;
@@ -17,6 +19,7 @@ pub mod matched;
 pub mod order;
 pub mod policy;
 pub mod recall;
+pub mod region;
 pub mod sample;
 pub mod settings;
 pub mod standing;

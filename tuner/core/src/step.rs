@@ -9,6 +9,7 @@ use crate::event::{Action, Applied, Input, Machine, Pattern, Record, Tick, What}
 use crate::guard::Pressure;
 use crate::known::Known;
 use crate::policy::Policy;
+use crate::region::AdviceOrder;
 use crate::settings::Settings;
 use crate::units::Nanos;
 use crate::watched::Watched;
@@ -37,6 +38,8 @@ pub struct State {
 pub struct Output {
     pub actions: Vec<Action>,
     pub records: Vec<Record>,
+    /// For the processes of workloads.
+    pub advice: Vec<AdviceOrder>,
 }
 
 /// What the stages of one device may see of the rest while they work.
@@ -49,6 +52,8 @@ pub(crate) struct Surroundings<'a> {
     pub paused: bool,
     pub now: Nanos,
     pub others: &'a [(BdiName, Mark)],
+    /// `workingset_refault_file` of the machine, cumulative pages.
+    pub refaults: u64,
     /// Devices on trial and the disks under them.
     pub on_trial: &'a [(BdiName, Vec<String>)],
 }
@@ -134,6 +139,7 @@ pub fn step(state: &mut State, policy: &dyn Policy, input: &Input) -> Output {
             }
         }
         Input::Tick(tick) => step_tick(state, policy, tick, &mut out),
+        Input::Regions { now, bdi, regions } => with(state, bdi, |w, settings| w.take_regions(*now, regions, settings)),
         Input::Applied { now, applied } => {
             with(state, &applied.bdi, |w, settings| w.applied(*now, applied, settings, &mut out))
         }
@@ -188,6 +194,7 @@ fn step_tick(state: &mut State, policy: &dyn Policy, tick: &Tick, out: &mut Outp
             paused: state.paused,
             now: tick.now,
             others: &others,
+            refaults: tick.machine.refaults,
             on_trial: &on_trial,
         };
         watched.tick(device, &around, &mut state.next_trial, out);

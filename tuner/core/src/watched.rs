@@ -2,12 +2,13 @@
 //! One device under the loop: its window, what was tried on it, and whether it is watched, on trial, or in a person's hands.
 
 use crate::device::Device;
-use crate::event::{Action, Applied, DeviceTick, Hold, Outcome, Pattern, Proposal, Record, SetReason, Verdict, What};
+use crate::event::{Action, Applied, Arm, DeviceTick, Hold, Outcome, Pattern, Proposal, Record, SetReason, Verdict, What};
 use crate::features::{Features, evidence};
 use crate::guard::{CoolDown, admit, limit_step};
 use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
 use crate::recall::{Present, recall};
+use crate::region::{Advice, Change, Regions};
 use crate::sample::Completeness;
 use crate::settings::Settings;
 use crate::standing::Standing;
@@ -25,7 +26,7 @@ const REWRITE_MOST: u32 = 3;
 const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Mode {
+pub(crate) enum Mode {
     Watching,
     Trial(Box<Trial>),
     /// Somebody else wrote the knob: theirs until keepahead is told to take it back (SIGUSR1 to the agent).
@@ -45,7 +46,7 @@ pub struct Watched {
     or_else: Option<Kib>,
     /// What the knob should read outside trials: the original, or the last value that was kept.
     home: Kib,
-    mode: Mode,
+    pub(crate) mode: Mode,
     slots: Slots,
     pattern: Option<Pattern>,
     /// A new pattern must be seen twice to count.
@@ -54,7 +55,7 @@ pub struct Watched {
     /// Outlives `tried`: a pattern may return.
     #[serde(default)]
     pub(crate) known: BTreeMap<Pattern, Known>,
-    cool: CoolDown,
+    pub(crate) cool: CoolDown,
     /// What the last kept value has replaced; `None` where somebody else chose the value.
     #[serde(default)]
     standing: Option<Standing>,
@@ -62,6 +63,9 @@ pub struct Watched {
     /// After a larger value was taken back: the mean window before it, pages. Streams that still run with larger ones say nothing
     /// of the present value.
     left_over: Option<(f64, Nanos)>,
+    /// Parts of a workload's mappings that may be advised apart.
+    #[serde(default)]
+    pub(crate) regions: Regions,
     /// What was last said, so that nothing is said twice.
     said: Option<Said>,
 }
@@ -89,6 +93,7 @@ impl Watched {
             standing: None,
             rewritten: 0,
             left_over: None,
+            regions: Regions::default(),
             said: None,
         }
     }
@@ -100,6 +105,11 @@ impl Watched {
     /// On trial, or demanded from: its open files are worth a look.
     pub fn is_busy(&self) -> bool {
         self.on_trial() || self.pattern.is_some_and(|p| p != Pattern::Idle)
+    }
+
+    /// Regions of its mappings are known.
+    pub fn has_regions(&self) -> bool {
+        !self.regions.is_empty()
     }
 
     pub fn hands_off(&self) -> bool {
@@ -129,6 +139,14 @@ impl Watched {
 
     pub(crate) fn record(&self, at: Nanos, what: What) -> Record {
         Record { at, bdi: self.device.bdi.clone(), label: self.device.label.clone(), what }
+    }
+
+    /// Puts the value of a trial's arm in force.
+    fn turn_to(&mut self, arm: Arm, change: Option<Change>, value: Kib, why: SetReason, now: Nanos, out: &mut Output) {
+        match change {
+            Some(change) => self.advise(change.region, change.of(arm), "on trial", now, out),
+            None => self.set(value, why, out),
+        }
     }
 
     fn set(&mut self, to: Kib, why: SetReason, out: &mut Output) {
@@ -217,21 +235,30 @@ impl Watched {
     fn end_trial_void(&mut self, reason: &str, at: Nanos, settings: &Settings, out: &mut Output) {
         if let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) {
             let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
+            if let Some(change) = trial.change {
+                self.regions.ended(change, false, trial.before(), at);
+                self.advise(change.region, Advice::Normal, "trial", at, out);
+            }
             self.ends_check(at, settings);
             out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
         }
     }
 
     fn tick_trial(&mut self, mark: Mark, around: &Surroundings, out: &mut Output) {
+        if let Some(lost) = self.region_trial(&mark, around) {
+            return if lost {
+                self.end_trial_void("the process does not take the advice", around.now, around.settings, out)
+            };
+        }
         let Mode::Trial(trial) = &mut self.mode else { return };
         let turn = trial.tick(mark, around.others, &around.settings.trial);
-        let id = trial.id;
+        let (id, arm, change) = (trial.id, trial.arm, trial.change);
         if let Some(block) = turn.block {
             out.records.push(self.record(around.now, What::BlockEnded { trial: id, block }));
         }
         match turn.next {
             Next::Wait => {}
-            Next::Switch(value) => self.set(value, SetReason::Trial, out),
+            Next::Switch(value) => self.turn_to(arm, change, value, SetReason::Trial, around.now, out),
             Next::End(verdict) => self.end_trial(verdict, around.now, around.settings, out),
         }
     }
@@ -240,6 +267,9 @@ impl Watched {
         let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) else { return };
         self.slots.clear();
         self.said = None;
+        if let Some(change) = trial.change {
+            return self.end_region_trial(&trial, change, verdict, at, settings, out);
+        }
         if verdict.outcome != Outcome::Kept && trial.to > trial.from {
             self.left_over = Some((trial.window_before().max(trial.from.pages() as f64), at + LEFT_OVER_MOST));
         }
@@ -288,12 +318,15 @@ impl Watched {
             // Asked with what was tried in the old pattern.
             decision = self.ask(&features, around);
         }
+        if self.tend_regions(window, mark, around, next_trial, out) {
+            return;
+        }
         let hold = match decision {
             Decision::Propose(proposal) => {
                 return match self.admit(proposal, window, &features, around) {
                     Err(hold) => self.hold(around.now, hold, out),
                     Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
-                    Ok(proposal) => self.begin_trial(proposal, window, mark, around, next_trial, out),
+                    Ok(proposal) => self.begin_trial(proposal, None, window, mark, around, next_trial, out),
                 };
             }
             Decision::Abstain { pattern: Pattern::Idle, .. } => return self.hold(around.now, Hold::NoDemand, out),
@@ -302,7 +335,7 @@ impl Watched {
         };
         self.hold(around.now, hold, out);
         if let Some(check) = self.due_check(window, &features, around) {
-            self.begin_trial(check, window, mark, around, next_trial, out);
+            self.begin_trial(check, None, window, mark, around, next_trial, out);
         }
     }
 
@@ -333,7 +366,7 @@ impl Watched {
         recall(around.policy.decide(&context), &context, present)
     }
 
-    fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
+    pub(crate) fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
         Context {
             features,
             current: self.current(),
@@ -387,17 +420,21 @@ impl Watched {
             _ => proposal.read_ahead,
         };
         proposal.read_ahead = admit(wanted, self.current(), features, &around.pressure, around.settings)?;
-        if around.dry_run {
-            return Ok(proposal);
+        if !around.dry_run {
+            self.may_try(window, around)?;
         }
+        Ok(proposal)
+    }
+
+    /// Whether nothing but the candidate's own merits is against a trial.
+    pub(crate) fn may_try(&mut self, window: &Window, around: &Surroundings) -> Result<(), Hold> {
         if window.completeness != Completeness::Full {
             return Err(Hold::Sensor { missing: "hits, misses, stall or eviction are not all seen".into() });
         }
         if let Some((with, _)) = around.on_trial.iter().find(|(_, disks)| disks.iter().any(|d| self.device.disks.contains(d))) {
             return Err(Hold::SharedDisk { with: with.clone() });
         }
-        self.cool.ready(around.now, around.settings)?;
-        Ok(proposal)
+        self.cool.ready(around.now, around.settings)
     }
 
     fn suggest(&mut self, proposal: Proposal, window: &Window, now: Nanos, out: &mut Output) {
@@ -409,9 +446,11 @@ impl Watched {
         }
     }
 
-    fn begin_trial(
+    #[allow(clippy::too_many_arguments)] // What a trial begins from, each of another kind.
+    pub(crate) fn begin_trial(
         &mut self,
         proposal: Proposal,
+        change: Option<Change>,
         window: &Window,
         mark: Mark,
         around: &Surroundings,
@@ -428,11 +467,12 @@ impl Watched {
         let evidence = evidence(&window.span);
         let what = What::TrialStarted { trial: id, from, to, proposal: proposal.clone(), evidence };
         out.records.push(self.record(around.now, what));
-        self.mode = Mode::Trial(Box::new(Trial::begin(id, from, proposal, self.slots.spans(), mark)));
-        self.set(to, SetReason::Trial, out);
+        let trial = Trial::begin(id, from, proposal, self.slots.spans(), mark).of_region(change);
+        self.mode = Mode::Trial(Box::new(trial));
+        self.turn_to(Arm::New, change, to, SetReason::Trial, around.now, out);
     }
 
-    fn hold(&mut self, now: Nanos, hold: Hold, out: &mut Output) {
+    pub(crate) fn hold(&mut self, now: Nanos, hold: Hold, out: &mut Output) {
         if self.said != Some(Said::Hold(hold.clone())) {
             self.said = Some(Said::Hold(hold.clone()));
             out.records.push(self.record(now, What::Held { reason: hold }));
