@@ -24,7 +24,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-const MODEL: &str = "policies/model/learned-1.model";
+const MODEL: &str = "policies/model/learned.model";
 /// Virtual seconds of a world's run: long enough to settle.
 const RUN_S: f64 = 60.0;
 /// What a cached page costs its reader anyway, ns: keeps nothing over nothing from being a loss.

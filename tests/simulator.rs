@@ -129,7 +129,7 @@ fn bad_options_are_2_and_say_what_is_possible() {
     let file = scenario("no-effect.toml");
     for (args, said) in [
         (vec!["run", &file, "--kernel", "4.4"], "known are 5.10"),
-        (vec!["run", &file, "--policy", "fast"], "default or rules"),
+        (vec!["run", &file, "--policy", "fast"], "default, rules or learned"),
         (vec!["run", &file, "--device-profile", "floppy"], "floppy"),
         (vec!["compare", &file, "--values", "64,x"], "number of KiB"),
         (vec!["compare", &file, "--memory-mib=-1"], "memory_mib"),

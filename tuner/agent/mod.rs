@@ -24,6 +24,7 @@ pub use act::{LiveKnobs, open_actuator, run_info};
 use anyhow::Context;
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Action, Input, Machine, Record, What, Writer};
+use keepahead_core::policy::Policy;
 use keepahead_core::sample::Counters;
 use keepahead_core::step::{State, step};
 use keepahead_core::units::Nanos;
@@ -55,7 +56,7 @@ struct Agent {
     plan: Plan,
     start: Nanos,
     state: State,
-    policy: Rules,
+    policy: Box<dyn Policy>,
     sensor: Box<dyn Sense>,
     roots: Roots,
     hotplug: Hotplug,
@@ -121,6 +122,13 @@ impl Agent {
             eprintln!("keepahead: {why}\nkeepahead: coarse suggestions from /proc/diskstats only; no hits, no misses");
         }
         let hands = if plan.dry_run { None } else { Some(Hands::open(&plan, &roots)?) };
+        let policy: Box<dyn Policy> = match keepahead_policies::named(plan.config.settings.policy) {
+            Ok(policy) => policy,
+            Err(e) => {
+                tracing::warn!("{e}; the rules go on");
+                Box::new(Rules)
+            }
+        };
         let state = State::new(plan.config.settings.clone(), plan.dry_run);
         let hotplug = Hotplug::new(roots.clone())?;
         let watch = hands.as_ref().and_then(|_| watch_knobs(&roots));
@@ -128,7 +136,7 @@ impl Agent {
             plan,
             start: now(),
             state,
-            policy: Rules,
+            policy,
             sensor,
             knob: Knob::new(&roots.sys),
             roots,
@@ -319,7 +327,7 @@ impl Agent {
             if let Some(hands) = &mut self.hands {
                 hands.note_input(&self.state, &input);
             }
-            let output = step(&mut self.state, &self.policy, &input);
+            let output = step(&mut self.state, &*self.policy, &input);
             if let Some(hands) = &mut self.hands {
                 hands.note_records(&output.records);
             }

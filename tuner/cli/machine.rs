@@ -6,8 +6,8 @@ use crate::actuator::Roots;
 use crate::agent;
 use crate::config::{Config, ConfigError};
 use keepahead_core::event::{Input, Record};
+use keepahead_core::policy::Policy;
 use keepahead_core::step::{State, step};
-use keepahead_policies::rules::Rules;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -62,16 +62,18 @@ fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
 }
 
 /// The step of this version, with the state that a checkpoint holds.
-struct Step(Option<State>);
+struct Step(Option<(State, Box<dyn Policy>)>);
 
 impl replay::Replayable for Step {
     fn restore(&mut self, checkpoint_json: &str) -> Result<(), String> {
-        self.0 = Some(serde_json::from_str(checkpoint_json).map_err(|e| e.to_string())?);
+        let state: State = serde_json::from_str(checkpoint_json).map_err(|e| e.to_string())?;
+        let policy = keepahead_policies::named(state.settings.policy).map_err(|e| e.to_string())?;
+        self.0 = Some((state, policy));
         Ok(())
     }
 
     fn input(&mut self, input: &Input) -> Vec<Record> {
-        self.0.as_mut().map_or(Vec::new(), |state| step(state, &Rules, input).records)
+        self.0.as_mut().map_or(Vec::new(), |(state, policy)| step(state, &**policy, input).records)
     }
 }
 

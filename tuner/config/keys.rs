@@ -5,6 +5,7 @@
 use super::table::{KEYS, TABLES};
 use super::{Config, OnExit, SocketMode};
 use crate::actuator::rules::Rule;
+use keepahead_core::settings::PolicyName;
 use keepahead_core::units::Nanos;
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ pub enum Slot<'a> {
     Percent(&'a mut f64),
     Bool(&'a mut bool),
     OnExit(&'a mut OnExit),
+    Policy(&'a mut PolicyName),
     Mode(&'a mut SocketMode),
     Path(&'a mut PathBuf),
     Text(&'a mut String),
@@ -92,6 +94,7 @@ impl Slot<'_> {
             Slot::Percent(v) => format!("{:?}", (**v * 100.0 * 1e9).round() / 1e9),
             Slot::Bool(v) => v.to_string(),
             Slot::OnExit(v) => quote(on_exit_word(**v)),
+            Slot::Policy(v) => quote(POLICIES[usize::from(**v == PolicyName::Learned)]),
             Slot::Mode(v) => quote(&format!("{:04o}", v.bits())),
             Slot::Path(v) => quote(&v.to_string_lossy()),
             Slot::Text(v) => quote(v),
@@ -102,6 +105,7 @@ impl Slot<'_> {
 }
 
 pub(super) const SOCKET_MODES: &[&str] = &["0600", "0660", "0666"];
+pub(super) const POLICIES: &[&str] = &["rules", "learned"];
 pub(super) const ON_EXIT: &[&str] = &["restore", "keep"];
 
 fn on_exit_word(v: OnExit) -> &'static str {

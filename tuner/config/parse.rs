@@ -6,6 +6,7 @@ use super::keys::{Key, Limit, Slot};
 use super::table::{KEYS, ORDERED, TABLES};
 use super::{Config, OnExit, Problem, SocketMode};
 use crate::actuator::rules::Rule;
+use keepahead_core::settings::PolicyName;
 use keepahead_core::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
@@ -147,6 +148,13 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
             *v = match value.as_str() {
                 Some("restore") => OnExit::Restore,
                 Some("keep") => OnExit::Keep,
+                _ => return Err(wrong()),
+            }
+        }
+        Slot::Policy(v) => {
+            *v = match value.as_str() {
+                Some("rules") => PolicyName::Rules,
+                Some("learned") => PolicyName::Learned,
                 _ => return Err(wrong()),
             }
         }

@@ -3,7 +3,7 @@
 //! what it means. Data only: the parser takes its limits from here, and `config/keepahead.toml` is written from it.
 
 use super::READ_AHEAD_LIMITS;
-use super::keys::{Key, Limit, ON_EXIT, SOCKET_MODES, Slot};
+use super::keys::{Key, Limit, ON_EXIT, POLICIES, SOCKET_MODES, Slot};
 
 /// Keys of which the first must not be above the second.
 pub const ORDERED: &[(&str, &str)] = &[
@@ -76,6 +76,7 @@ pub const KEYS: &[Key] = keys! {
     "agent" {
         "tick_ms", whole(100, 60_000), "ms", Millis(agent.tick), "Time between two looks at the devices.";
         "trial_tick_ms", whole(10, 10_000), "ms", Millis(agent.trial_tick), "The same while a trial runs; not longer than tick_ms or trial.block_min_ms.";
+        "policy", Limit::Choice(POLICIES), "", Policy(settings.policy), "Who proposes values: the rules, or the learned policy (docs/training.md says how good it is). Trials verify both alike.";
         "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or proven ones stay.";
         "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and the lock live. --state-dir wins over it.";
         "log", Limit::Text, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";

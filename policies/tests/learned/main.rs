@@ -231,3 +231,46 @@ fn each_regression_is_the_same_every_time_and_finds_the_direction() {
         assert_eq!(ratio(SCAN, 128), 1.0);
     }
 }
+
+#[test]
+fn the_shipped_model_is_of_this_version_and_small_and_names_what_is_plain() {
+    let shipped = Learned::shipped().unwrap();
+    let bytes = shipped.model().to_bytes().unwrap();
+    assert!(bytes.len() < 256 << 10, "{} bytes", bytes.len());
+    let (tried, known) = (BTreeMap::new(), BTreeMap::new());
+    let named = |features: Features| {
+        let context = Context {
+            features: &features,
+            current: Kib(128),
+            tried: &tried,
+            known: &known,
+            floor: Kib(4),
+            ceiling: Kib(16384),
+            min_demand: 32.0,
+            min_stall_share: 0.02,
+        };
+        shipped.view(&context).seen.pattern
+    };
+    let scan = Features {
+        demand: 3e4,
+        read_long_share: 1.0,
+        read_run: 3e4,
+        read_continues: 1.0,
+        request: 32.0,
+        stall_share: 0.8,
+        ..Features::default()
+    };
+    let faults = Features {
+        demand: 3e3,
+        mmap_share: 1.0,
+        mapped_demand: 1.0,
+        mmap_run: 1.0,
+        jump: 5e4,
+        stall_share: 0.9,
+        ..Features::default()
+    };
+    let lookups = Features { demand: 3e3, read_run: 1.0, request: 1.0, jump: 5e4, stall_share: 0.9, ..Features::default() };
+    assert_eq!(named(scan), Some(Pattern::Sequential));
+    assert_eq!(named(faults), Some(Pattern::RandomMmap));
+    assert_eq!(named(lookups), Some(Pattern::RandomRead));
+}

@@ -28,6 +28,8 @@ pub enum Who {
     Static(Kib),
     /// The rule policy, with the scenario's settings.
     Rules,
+    /// The learned policy that ships, with them.
+    Learned,
 }
 
 impl Who {
@@ -38,6 +40,7 @@ impl Who {
             Who::Default => "default".into(),
             Who::Static(value) => format!("static {value}"),
             Who::Rules => keepahead_policies::rules::Rules.name().into(),
+            Who::Learned => "learned-1".into(),
         }
     }
 }

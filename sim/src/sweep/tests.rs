@@ -24,6 +24,7 @@ fn rows(shard: Shard) -> Vec<SweepRow> {
         let control = match cell.who {
             Who::Default => Control::Default,
             Who::Static(value) => Control::Static(value),
+            Who::Learned => unreachable!("not among them"),
             Who::Rules => Control::Keepahead { policy: &keepahead_policies::rules::Rules, settings: plan().settings },
         };
         made_up(&control).map(Some)

@@ -5,7 +5,8 @@ use super::input::{Input, InputArgs};
 use super::progress::Progress;
 use crate::cli::{Exit, Format, output};
 use clap::Args;
-use keepahead_core::settings::Settings;
+use keepahead_core::policy::Policy;
+use keepahead_core::settings::{PolicyName, Settings};
 use keepahead_core::units::Kib;
 use keepahead_policies::rules::Rules;
 use keepahead_sim::output::{csv, plot, table};
@@ -14,12 +15,13 @@ use keepahead_sim::spec::Control;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
     pub input: InputArgs,
-    /// Who sets read_ahead_kb: default, rules, or a value in KiB.
+    /// Who sets read_ahead_kb: default, rules, learned, or a value in KiB.
     #[arg(long, value_name = "POLICY", default_value = "rules")]
     pub policy: Who,
     /// Write each second's figures of each disk here.
@@ -41,9 +43,10 @@ impl FromStr for Who {
         match name {
             "default" => Ok(Who(By::Default)),
             "rules" => Ok(Who(By::Rules)),
-            value => {
-                value_kib(value).map(|value| Who(By::Static(value))).map_err(|e| format!("{e}, or write default or rules"))
-            }
+            "learned" => Ok(Who(By::Learned)),
+            value => value_kib(value)
+                .map(|value| Who(By::Static(value)))
+                .map_err(|e| format!("{e}, or write default, rules or learned")),
         }
     }
 }
@@ -55,8 +58,17 @@ impl Who {
             By::Default => Control::Default,
             By::Static(value) => Control::Static(value),
             By::Rules => Control::Keepahead { policy: &Rules, settings: settings.clone() },
+            By::Learned => Control::Keepahead { policy: learned(), settings: settings.clone() },
         }
     }
+}
+
+/// The shipped model's policy, loaded once.
+fn learned() -> &'static dyn Policy {
+    static LEARNED: OnceLock<Box<dyn Policy + Send + Sync>> = OnceLock::new();
+    // A model that this version refuses does not pass its tests; the rules are what any agent would go on with.
+    let load = || keepahead_policies::named(PolicyName::Learned).unwrap_or_else(|_| Box::new(Rules));
+    &**LEARNED.get_or_init(load)
 }
 
 /// A value of `read_ahead_kb` on the command line. 0 turns readahead off and is a value too.

@@ -36,7 +36,7 @@ pub struct SweepArgs {
     /// Seeds, with commas between [default: the scenario's].
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub seeds: Vec<u64>,
-    /// Policies, with commas between: default, rules, values in KiB, or `ladder` for 4 to 16384.
+    /// Policies, with commas between: default, rules, learned, values in KiB, or `ladder` for 4 to 16384.
     #[arg(long, value_name = "POLICY,…", value_delimiter = ',', default_value = "default,ladder,rules", value_parser = policies)]
     pub policies: Vec<Policies>,
     /// Do this part only: 3/16 is the third of 16.

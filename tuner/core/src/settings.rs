@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Who proposes. Here, because a journal is replayed under the policy that it was written under.
+    #[serde(default)]
+    pub policy: PolicyName,
     /// No value below this is ever written. At least 4 KiB: 0 makes every read a request of one page (135 times slower measured).
     pub floor: Kib,
     /// No value above this is ever written.
@@ -35,6 +38,15 @@ pub struct Settings {
     pub memory_pressure_max: f64,
     /// File refaults a second above which no value is raised. (A scan that comes round again refaults every page: 262,144 at 1 GiB/s.)
     pub refaults_per_s_max: f64,
+}
+
+/// Which policy proposes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyName {
+    #[default]
+    Rules,
+    Learned,
 }
 
 /// How a trial compares the candidate with the present value.
@@ -83,6 +95,7 @@ impl Default for Settings {
             cool_down: Nanos::from_secs(3),
             cool_down_max: Nanos::from_secs(900),
             trials_per_hour: 120,
+            policy: PolicyName::Rules,
             check_share: check_share(),
             memory_pressure_max: 40.0,
             refaults_per_s_max: 1_000_000.0,
