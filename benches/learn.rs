@@ -96,8 +96,7 @@ fn scenarios(dir: &Path, phases_only: bool) -> anyhow::Result<Vec<Scenario>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     paths.sort();
     let wanted = |path: &PathBuf| !phases_only || path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("phases"));
-    let read =
-        |path: PathBuf| Ok(Scenario::parse(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
+    let read = |path: PathBuf| Scenario::parse(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string());
     paths.into_iter().filter(wanted).map(read).collect()
 }
 

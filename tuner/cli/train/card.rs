@@ -17,7 +17,7 @@ const FAILURES: &str = "\
 ## Known failures
 
 - Several streams that one task reads from one file in turn look like single requests at random places to the sensor, which follows one
-  position a file and task. They are named random reads; nothing is tried then, so a gain is missed and no harm done.
+  position a file and task. They are named random reads; where the rules see a gain all the same, it is tried.
 - Records of up to 64 KiB at even distances in a mapping are one fault each to the sensor (fault-around maps the rest): short runs are named
   random faults where the model has not seen such distances.
 - A device with two tenants is one vector: how they mix is learned only from a backup over a mapped server and from compactions.
@@ -83,11 +83,11 @@ fn write_data(out: &mut String, rows: &[Row], metrics: &Metrics) -> std::fmt::Re
 
 fn write_choices(out: &mut String, metrics: &Metrics) -> std::fmt::Result {
     writeln!(out, "## What was chosen, and among what\n")?;
-    writeln!(out, "Over left-out families; the fewest clusters whose loss is within one standard error of the best.\n")?;
-    writeln!(out, "| clustering | clusters | log loss | ± | accuracy % | BIC |\n|---|---|---|---|---|---|")?;
+    writeln!(out, "Over left-out runs; the fewest clusters a pattern that are as often right as the best within one standard error.\n")?;
+    writeln!(out, "| clustering | clusters | log loss | right % | ± | BIC |\n|---|---|---|---|---|---|")?;
     for c in &metrics.clusterings {
         let (method, loss, error) = (c.method, c.log_loss, c.error);
-        writeln!(out, "| {method:?} | {} | {loss:.3} | {error:.3} | {:.1} | {:.0} |", c.clusters, c.accuracy_percent, c.bic)?;
+        writeln!(out, "| {method:?} | {} | {loss:.3} | {:.1} | {error:.2} | {:.0} |", c.clusters, c.accuracy_percent, c.bic)?;
     }
     writeln!(
         out,
