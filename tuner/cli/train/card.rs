@@ -83,7 +83,10 @@ fn write_data(out: &mut String, rows: &[Row], metrics: &Metrics) -> std::fmt::Re
 
 fn write_choices(out: &mut String, metrics: &Metrics) -> std::fmt::Result {
     writeln!(out, "## What was chosen, and among what\n")?;
-    writeln!(out, "Over left-out runs; the fewest clusters a pattern that are as often right as the best within one standard error.\n")?;
+    writeln!(
+        out,
+        "Over left-out runs; the fewest clusters a pattern that are as often right as the best within one standard error.\n"
+    )?;
     writeln!(out, "| clustering | clusters | log loss | right % | ± | BIC |\n|---|---|---|---|---|---|")?;
     for c in &metrics.clusterings {
         let (method, loss, error) = (c.method, c.log_loss, c.error);
