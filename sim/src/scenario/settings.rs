@@ -16,6 +16,10 @@ pub fn merged(overrides: &Table) -> Result<Settings, ScenarioError> {
     let defaults = Table::try_from(Settings::default()).map_err(|e| wrong(&e, "defaults"))?;
     let value = Value::Table(overrides.clone()).to_string();
     let settings: Settings = overlay(defaults, overrides).try_into().map_err(|e: toml::de::Error| wrong(&e, &value))?;
+    if let Some(policy) = overrides.get("policy") {
+        let limit = "a scenario says what happens to a policy, not which one it is";
+        return Err(ScenarioError::impossible("settings.policy", policy, limit, "leave it out and choose with --policy"));
+    }
     // Below 4 KiB every read becomes a request of one page (see `Settings::floor`).
     if settings.floor.0 < 4 || settings.ceiling < settings.floor {
         let limit = "floor must be at least 4, and ceiling not below it";
