@@ -117,8 +117,9 @@ mod real_kernel {
         let mut sequential = volume.tenant(&scan, "sequential", "random");
         let mut random = volume.tenant(&lookups, "random", "-");
         let mut said = Value::Null;
+        // Whether 16 KiB is found first or 8 is the machine's business; below is what both come to.
         for (tenant, wants) in
-            [(&mut random, ["kept", "read_ahead 16 KiB"]), (&mut sequential, ["trial", "the hint is not followed"])]
+            [(&mut random, ["kept", "\"advice\":\"read_ahead"]), (&mut sequential, ["trial", "the hint is not followed"])]
         {
             wait_for("the reasons", 90, || {
                 said = tenant.line();
