@@ -87,9 +87,9 @@ fn throughput_is_that_of_the_kernel_within_a_tenth() {
     sweep(&[(1000, 400_000_000), (3000, 150_000_000)], &[4, 256, 4096], &[1, 4]);
 }
 
-/// The whole table, for `docs/SIMULATOR.md`.
+/// The whole table, for `docs/SIMULATOR.md`: a measurement, of which the test above repeats the corners each time.
 #[test]
-#[ignore = "nine minutes"]
+#[ignore = "nine minutes: cargo test --test device every_point -- --ignored"]
 fn every_point_of_the_table() {
     sweep(
         &[(1000, 400_000_000), (3000, 150_000_000), (6000, 250_000_000)],

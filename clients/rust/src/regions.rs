@@ -4,12 +4,13 @@
 //!
 //! ```no_run
 //! # use keepahead_client::{Client, Orders};
-//! # let (map, index): (&[u8], std::fs::File) = todo!();
+//! # fn advised(map: &[u8], index: std::fs::File) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut client = Client::connect();
 //! let work = client.register("index", 1 << 20, None, &[index])?;
 //! let orders = Orders::start(work);
 //! let keys = orders.add(&map[..1 << 30], 0, 0)?; // the first GiB of file 0 is mapped there
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok(())
+//! # }
 //! ```
 
 use crate::call::{Call, ClientError, Workload, number};

@@ -40,7 +40,7 @@ impl Who {
             Who::Default => "default".into(),
             Who::Static(value) => format!("static {value}"),
             Who::Rules => keepahead_policies::rules::Rules.name().into(),
-            Who::Learned => "learned-1".into(),
+            Who::Learned => keepahead_policies::learned::NAME.into(),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::event::{Outcome, Pattern, Proposal, Record, Verdict, What};
 use crate::features::Features;
-use crate::region::{Advice, AdviceOrder, Change, RegionTick, Standing};
+use crate::region::{Advice, AdviceOrder, Change, Delivery, RegionTick};
 use crate::settings::Settings;
 use crate::step::{Output, Surroundings};
 use crate::trial::Trial;
@@ -39,10 +39,10 @@ impl Watched {
     pub(crate) fn region_trial(&mut self, mark: &Mark, around: &Surroundings) -> Option<bool> {
         let Mode::Trial(trial) = &self.mode else { return None };
         let (change, arm) = (trial.change?, trial.arm);
-        let standing = self.regions.standing(change.region, around.now);
-        let arm = (standing == Standing::InForce).then_some(arm);
+        let delivery = self.regions.delivery(change.region, around.now);
+        let arm = (delivery == Delivery::InForce).then_some(arm);
         self.regions.meter(arm, around.refaults, mark.counters.demanded());
-        if arm.is_some() { None } else { Some(standing == Standing::Lost) }
+        if arm.is_some() { None } else { Some(delivery == Delivery::Lost) }
     }
 
     pub(crate) fn end_region_trial(

@@ -32,6 +32,14 @@ pub struct Context<'a> {
     pub min_stall_share: f64,
 }
 
+impl Context<'_> {
+    /// A value that a trial may be asked for: within the bounds, a power of two, neither the present one nor one that was tried.
+    pub fn may_try(&self, kib: Kib) -> bool {
+        let bounds = self.floor..=self.ceiling;
+        kib != self.current && bounds.contains(&kib) && kib.0.is_power_of_two() && !self.tried.contains_key(&kib)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Propose(Proposal),

@@ -32,7 +32,7 @@ pub fn recall(decision: Decision, context: &Context, present: Present) -> Decisi
     // A search that the policy still has for this pattern is better than the original.
     let back = || before_us(pattern, context, present).filter(|_| wanted.is_none());
     match proven(pattern, context).or_else(back) {
-        Some((to, why)) if wanted != Some(to) && may_try(to, context) => Decision::Propose(Proposal {
+        Some((to, why)) if wanted != Some(to) && context.may_try(to) => Decision::Propose(Proposal {
             read_ahead: to,
             pattern,
             expected_stall_ratio: EXPECTED,
@@ -53,12 +53,6 @@ fn before_us(pattern: Pattern, context: &Context, present: Present) -> Option<(K
     let other = present.kept_for.filter(|p| *p != pattern)?;
     let why = format!("is what was set before keepahead; {} was kept for {other} access, not for {pattern}", context.current);
     Some((present.original, why))
-}
-
-/// Within the bounds, neither the present value nor one that was tried since the pattern began.
-fn may_try(kib: Kib, context: &Context) -> bool {
-    let bounds = context.floor..=context.ceiling;
-    kib != context.current && kib.0.is_power_of_two() && bounds.contains(&kib) && !context.tried.contains_key(&kib)
 }
 
 #[cfg(test)]

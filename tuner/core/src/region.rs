@@ -29,7 +29,7 @@ const REFAULTS_SEEN: u64 = 256;
 
 /// Whether an order has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Delivery {
     InForce,
     UnderWay,
     Lost,
@@ -100,13 +100,13 @@ impl Regions {
         true
     }
 
-    pub fn standing(&self, number: u32, now: Nanos) -> Standing {
+    pub fn delivery(&self, number: u32, now: Nanos) -> Delivery {
         match self.all.get(&number) {
-            None => Standing::Lost,
-            Some(r) if r.refused => Standing::Lost,
-            Some(r) if r.in_force == Some(r.ordered) => Standing::InForce,
-            Some(r) if now.since(r.at) >= ANSWER_MOST => Standing::Lost,
-            Some(_) => Standing::UnderWay,
+            None => Delivery::Lost,
+            Some(r) if r.refused => Delivery::Lost,
+            Some(r) if r.in_force == Some(r.ordered) => Delivery::InForce,
+            Some(r) if now.since(r.at) >= ANSWER_MOST => Delivery::Lost,
+            Some(_) => Delivery::UnderWay,
         }
     }
 
