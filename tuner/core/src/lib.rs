@@ -7,7 +7,6 @@
 //! One way round: `sample` → `window` → `features` → `policy` → `guard` → (actuator) → `verdict` → `record`.
 
 mod advice;
-mod advised;
 pub mod betting;
 pub mod device;
 pub mod elsewhere;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a window to a trial, a suggestion, or the reason why there is neither.
+
+use super::{Said, Watched};
+use crate::event::{Hold, Pattern, Proposal, What};
+use crate::features::{Features, evidence};
+use crate::guard::{admit, limit_step};
+use crate::policy::{Context, Decision};
+use crate::recall::{Present, recall};
+use crate::sample::Completeness;
+use crate::settings::Settings;
+use crate::step::{Output, Surroundings};
+use crate::units::Nanos;
+use crate::window::{Mark, Window};
+
+impl Watched {
+    pub(super) fn decide(
+        &mut self,
+        window: &Window,
+        mark: Mark,
+        around: &Surroundings,
+        next_trial: &mut u64,
+        out: &mut Output,
+    ) {
+        let features = Features::of(&window.span);
+        if self.is_left_over(&features, around.now) {
+            return self.hold(around.now, Hold::LeftOver, out);
+        }
+        let (mut decision, before) = (self.ask(&features, around), self.pattern);
+        if self.pattern_changed(decision.pattern(), around.now) {
+            return;
+        }
+        if self.pattern != before {
+            // Asked with what was tried in the old pattern.
+            decision = self.ask(&features, around);
+        }
+        if self.tend_regions(window, mark, around, next_trial, out) {
+            return;
+        }
+        let hold = match decision {
+            Decision::Propose(proposal) => {
+                return match self.admit(proposal, window, &features, around) {
+                    Err(hold) => self.hold(around.now, hold, out),
+                    Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
+                    Ok(proposal) => self.begin_trial(proposal, None, window, mark, around, next_trial, out),
+                };
+            }
+            Decision::Abstain { pattern: Pattern::Idle, .. } => return self.hold(around.now, Hold::NoDemand, out),
+            Decision::Abstain { pattern, reason } => Hold::Abstained { pattern, reason },
+            Decision::Settled { pattern } => Hold::Settled { pattern },
+        };
+        self.hold(around.now, hold, out);
+        if let Some(check) = self.due_check(window, &features, around) {
+            self.begin_trial(check, None, window, mark, around, next_trial, out);
+        }
+    }
+
+    /// The kept value against the one it replaced, where that is due and nothing forbids a trial.
+    pub(super) fn due_check(&mut self, window: &Window, features: &Features, around: &Surroundings) -> Option<Proposal> {
+        let standing = self.standing.filter(|s| s.due(around.now) && !around.dry_run && around.may_start)?;
+        let wanted = standing.proposal(self.pattern?, self.current(), around.now);
+        let replaced = wanted.read_ahead;
+        // A bound may have moved since: another value than the replaced one is no check.
+        let check = self.admit(wanted, window, features, around).ok().filter(|p| p.read_ahead == replaced)?;
+        self.standing.as_mut()?.begin(around.now);
+        Some(check)
+    }
+
+    pub(super) fn is_left_over(&mut self, features: &Features, now: Nanos) -> bool {
+        self.left_over = self.left_over.filter(|(window, until)| now < *until && features.window > 1.25 * window);
+        self.left_over.is_some()
+    }
+
+    /// The policy's decision, or the memory's.
+    pub(super) fn ask(&self, features: &Features, around: &Surroundings) -> Decision {
+        let context = self.context(features, around.settings);
+        let present = Present { kept_for: self.standing.and_then(|s| s.pattern), original: self.device.original };
+        recall(around.policy.decide(&context), &context, present)
+    }
+
+    pub(crate) fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
+        Context {
+            features,
+            current: self.current(),
+            tried: &self.tried,
+            known: &self.known,
+            floor: settings.floor,
+            ceiling: settings.ceiling,
+            min_demand: settings.min_demand_pages_per_s,
+            min_stall_share: settings.min_stall_share,
+        }
+    }
+
+    /// A new pattern makes what was tried in the old one void once it is confirmed: by the same pattern in the next window, or, where
+    /// a kept value is at stake, by any other than the old one in a window that lies wholly after the change. `true` while it waits
+    /// for that.
+    pub(super) fn pattern_changed(&mut self, pattern: Pattern, now: Nanos) -> bool {
+        if pattern == Pattern::Idle || self.pattern.is_none_or(|p| p == pattern) {
+            self.pattern_next = None;
+            if pattern != Pattern::Idle {
+                self.pattern = Some(pattern);
+            }
+            return false;
+        }
+        if self.standing.is_some() {
+            if self.pattern_next.is_none() {
+                self.pattern_next = Some(pattern);
+                // A value proven for one pattern is at stake, and this window lies across the change: what it shows is neither
+                // pattern. The next one is all of the new.
+                self.slots.clear();
+                return true;
+            }
+        } else if self.pattern_next != Some(pattern) {
+            self.pattern_next = Some(pattern);
+            return true;
+        }
+        self.pattern_next = None;
+        self.pattern = Some(pattern);
+        self.tried.clear();
+        self.cool.reset(now);
+        false
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        mut proposal: Proposal,
+        window: &Window,
+        features: &Features,
+        around: &Surroundings,
+    ) -> Result<Proposal, Hold> {
+        let wanted = match window.completeness {
+            // No trial will prove it: one step at a time.
+            Completeness::Coarse => limit_step(proposal.read_ahead, self.current(), around.settings),
+            _ => proposal.read_ahead,
+        };
+        proposal.read_ahead = admit(wanted, self.current(), features, &around.pressure, around.settings)?;
+        if !around.dry_run {
+            self.may_try(window, around)?;
+        }
+        Ok(proposal)
+    }
+
+    /// Whether nothing but the candidate's own merits is against a trial.
+    pub(crate) fn may_try(&mut self, window: &Window, around: &Surroundings) -> Result<(), Hold> {
+        if window.completeness != Completeness::Full {
+            return Err(Hold::Sensor { missing: "hits, misses, stall or eviction are not all seen".into() });
+        }
+        if let Some((with, _)) = around.on_trial.iter().find(|(_, disks)| disks.iter().any(|d| self.device.disks.contains(d))) {
+            return Err(Hold::SharedDisk { with: with.clone() });
+        }
+        self.cool.ready(around.now, around.settings)
+    }
+
+    pub(super) fn suggest(&mut self, proposal: Proposal, window: &Window, now: Nanos, out: &mut Output) {
+        let to = proposal.read_ahead;
+        if self.said != Some(Said::Proposed(to)) {
+            self.said = Some(Said::Proposed(to));
+            let evidence = evidence(&window.span);
+            out.records.push(self.record(now, What::Proposed { from: self.current(), to, proposal, evidence }));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A trial from its first write to what follows from its verdict.
+
+use super::{LEFT_OVER_MOST, Mode, Watched};
+use crate::event::{Arm, Outcome, Proposal, SetReason, Verdict, What};
+use crate::features::evidence;
+use crate::policy::Tried;
+use crate::region::{Advice, Change};
+use crate::settings::Settings;
+use crate::standing::Standing;
+use crate::step::{Output, Surroundings};
+use crate::trial::{Next, Trial};
+use crate::units::{Kib, Nanos};
+use crate::window::{Mark, Window};
+
+impl Watched {
+    #[allow(clippy::too_many_arguments)] // What a trial begins from, each of another kind.
+    pub(crate) fn begin_trial(
+        &mut self,
+        proposal: Proposal,
+        change: Option<Change>,
+        window: &Window,
+        mark: Mark,
+        around: &Surroundings,
+        next: &mut u64,
+        out: &mut Output,
+    ) {
+        if !around.may_start {
+            return;
+        }
+        let (id, from, to) = (*next, self.current(), proposal.read_ahead);
+        *next += 1;
+        self.cool.started(around.now);
+        self.said = None;
+        let evidence = evidence(&window.span);
+        let what = What::TrialStarted { trial: id, from, to, proposal: proposal.clone(), evidence };
+        out.records.push(self.record(around.now, what));
+        let trial = Trial::begin(id, from, proposal, self.slots.spans(), mark).of_region(change);
+        self.mode = Mode::Trial(Box::new(trial));
+        self.turn_to(Arm::New, change, to, SetReason::Trial, around.now, out);
+    }
+
+    pub(super) fn tick_trial(&mut self, mark: Mark, around: &Surroundings, out: &mut Output) {
+        if let Some(lost) = self.region_trial(&mark, around) {
+            return if lost {
+                self.end_trial_void("the process does not take the advice", around.now, around.settings, out)
+            };
+        }
+        let Mode::Trial(trial) = &mut self.mode else { return };
+        let turn = trial.tick(mark, around.others, &around.settings.trial);
+        let (id, arm, change) = (trial.id, trial.arm, trial.change);
+        if let Some(block) = turn.block {
+            out.records.push(self.record(around.now, What::BlockEnded { trial: id, block }));
+        }
+        match turn.next {
+            Next::Wait => {}
+            Next::Switch(value) => self.turn_to(arm, change, value, SetReason::Trial, around.now, out),
+            Next::End(verdict) => self.end_trial(verdict, around.now, around.settings, out),
+        }
+    }
+
+    pub(super) fn end_trial(&mut self, verdict: Verdict, at: Nanos, settings: &Settings, out: &mut Output) {
+        let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) else { return };
+        self.slots.clear();
+        self.said = None;
+        if let Some(change) = trial.change {
+            return self.end_region_trial(&trial, change, verdict, at, settings, out);
+        }
+        if verdict.outcome != Outcome::Kept && trial.to > trial.from {
+            self.left_over = Some((trial.window_before().max(trial.from.pages() as f64), at + LEFT_OVER_MOST));
+        }
+        self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
+        let ratio = verdict.stall_ratio.map(|r| r.mean);
+        let check = self.ends_check(at, settings);
+        match verdict.outcome {
+            Outcome::Kept => {
+                if check {
+                    // What was learnt on the way to the value that has become wrong is as old as that value.
+                    self.tried.clear();
+                }
+                self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, at, settings.check_share));
+                self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
+                self.cool.reset(at);
+                self.rewritten = 0;
+                self.home = trial.to;
+                self.set(trial.to, SetReason::Trial, out);
+            }
+            Outcome::Reverted | Outcome::Aborted => {
+                self.tried.insert(trial.to, Tried { outcome: verdict.outcome, stall_ratio: ratio });
+                // A check is paid for already, and that the kept value is still right is no failure.
+                if !check {
+                    self.cool.reverted(at, settings);
+                }
+                self.set(trial.from, SetReason::Revert, out);
+            }
+            Outcome::Void => {
+                self.cool.paused(at, settings);
+                self.set(trial.from, SetReason::Revert, out);
+            }
+        }
+        out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
+    }
+
+    /// Ends a running trial without a write.
+    pub(super) fn end_trial_void(&mut self, reason: &str, at: Nanos, settings: &Settings, out: &mut Output) {
+        if let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) {
+            let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
+            if let Some(change) = trial.change {
+                self.regions.ended(change, false, trial.before(), at);
+                self.advise(change.region, Advice::Normal, "trial", at, out);
+            }
+            self.ends_check(at, settings);
+            out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
+        }
+    }
+
+    pub(crate) fn stop(&mut self, reason: &str, now: Nanos, settings: &Settings, out: &mut Output) {
+        if let Mode::Trial(trial) = &self.mode {
+            let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
+            self.end_trial(verdict, now, settings, out);
+        }
+    }
+
+    /// Puts the value of a trial's arm in force.
+    pub(super) fn turn_to(
+        &mut self,
+        arm: Arm,
+        change: Option<Change>,
+        value: Kib,
+        why: SetReason,
+        now: Nanos,
+        out: &mut Output,
+    ) {
+        match change {
+            Some(change) => self.advise(change.region, change.of(arm), "on trial", now, out),
+            None => self.set(value, why, out),
+        }
+    }
+
+    pub(super) fn ends_check(&mut self, at: Nanos, settings: &Settings) -> bool {
+        self.standing.as_mut().is_some_and(|standing| standing.end(at, settings.check_share))
+    }
+}
