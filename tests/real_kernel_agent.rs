@@ -42,6 +42,27 @@ mod real_kernel {
         assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
     }
 
+    /// What it proposes is its own (the rules state no confidence), a scan is raised all the same, and the journal is replayed under it.
+    #[test]
+    fn the_learned_policy_proposes_where_it_is_chosen() {
+        let Some(bench) = Bench::new() else { return };
+        let config = bench.state.path().join("learned.toml");
+        std::fs::write(&config, "[agent]\npolicy = \"learned\"\n").unwrap();
+        let work = bench.work("seq-read:60");
+        let mut agent = Agent::start(bench.command("json").arg("--config").arg(&config));
+        let begun = agent.wait(20, "trial", |r| r["record"] == "trial_started");
+        let reason = begun["proposal"]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("sequential reads (confidence "), "{reason}");
+        let verdict = agent.wait(40, "kept trial", kept);
+        assert!(verdict["to"].as_u64().unwrap() >= 256, "{verdict}");
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert_eq!(bench.value(), 128);
+        let replay = Command::new(KEEPAHEAD).arg("replay").arg(bench.state.path().join("journal.sqlite")).output().unwrap();
+        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+    }
+
     /// Trials go back to the original in every other block, also where it is no power of two (a loop device here began with 2560).
     #[test]
     fn an_odd_original_is_tried_against_and_restored() {
