@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The device: a backing file, a loop device over it, a file system, a mount.
 
+use crate::latency::Late;
 use crate::reaper::Reaper;
 use crate::{Cgroup, PREFIX, run};
 use anyhow::{Context, ensure};
@@ -9,6 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fs {
@@ -27,6 +29,9 @@ impl Fs {
     }
 }
 
+/// Where the backing file is seen once more, late.
+const LATE: &str = "late";
+
 /// Removed again when dropped.
 pub struct Testbed {
     /// Directory of this testbed: backing file and mount point.
@@ -37,21 +42,27 @@ pub struct Testbed {
     pub number: String,
     pub cgroup: Cgroup,
     original: u32,
+    late: Option<Late>,
     reaper: Option<Reaper>,
 }
 
 impl Testbed {
     /// A device of `mib`, mounted. Its data comes later, by [`Testbed::file`].
     pub fn new(mib: u64, fs: Fs) -> anyhow::Result<Testbed> {
-        Testbed::build(mib, fs, true)
+        Testbed::build(mib, fs, true, Duration::ZERO)
     }
 
     /// The same without a cgroup: for what needs no [`Testbed::limit`], on kernels that have none.
     pub fn unlimited(mib: u64, fs: Fs) -> anyhow::Result<Testbed> {
-        Testbed::build(mib, fs, false)
+        Testbed::build(mib, fs, false, Duration::ZERO)
     }
 
-    fn build(mib: u64, fs: Fs, limits: bool) -> anyhow::Result<Testbed> {
+    /// A device each read of which takes `latency` longer, as on a network: needs /dev/fuse.
+    pub fn late(mib: u64, fs: Fs, latency: Duration) -> anyhow::Result<Testbed> {
+        Testbed::build(mib, fs, true, latency)
+    }
+
+    fn build(mib: u64, fs: Fs, limits: bool, latency: Duration) -> anyhow::Result<Testbed> {
         sweep();
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -61,21 +72,28 @@ impl Testbed {
         // As the kernel will name the backing file.
         let dir = dir.canonicalize()?;
         let cgroup = Cgroup::named(&id);
-        let mut testbed = Testbed { dir, name: String::new(), number: String::new(), cgroup, original: 0, reaper: None };
+        let (name, number) = (String::new(), String::new());
+        let mut testbed = Testbed { dir, name, number, cgroup, original: 0, late: None, reaper: None };
         // From here on dropping it removes what there is of it.
         if limits {
             testbed.cgroup.create()?;
         }
-        testbed.attach(mib, fs, limits)?;
+        testbed.attach(mib, fs, limits, latency)?;
         Ok(testbed)
     }
 
-    fn attach(&mut self, mib: u64, fs: Fs, limits: bool) -> anyhow::Result<()> {
-        let image = self.dir.join("image");
+    fn attach(&mut self, mib: u64, fs: Fs, limits: bool, latency: Duration) -> anyhow::Result<()> {
+        let mut image = self.dir.join("image");
         let stat = nix::sys::statvfs::statvfs(&self.dir)?;
         let free = (stat.blocks_available() as u64 * stat.fragment_size() as u64) >> 20;
         ensure!(free > mib + 512, "{}: {free} MiB free, {mib} wanted; set KEEPAHEAD_TESTBED_DIR", self.dir.display());
         fs::File::create(&image)?.set_len(mib << 20)?;
+        if latency > Duration::ZERO {
+            let late = self.dir.join(LATE);
+            fs::create_dir(&late)?;
+            self.late = Some(Late::mount(&image, &late, latency)?);
+            image = late.join("image");
+        }
         // Without direct I/O the backing file is cached a second time and nothing is ever slow.
         let attach = |direct: &str| run(Command::new("losetup").args(["-f", "--show", direct]).arg(&image));
         // A device without a throttle is not there to be slow: where the file system below refuses, it may be cached twice.
@@ -165,6 +183,9 @@ fn take_down(dir: &Path, name: &str) {
     if !name.is_empty() {
         let _ = run(Command::new("losetup").arg("-d").arg(format!("/dev/{name}")));
     }
+    if dir.join(LATE).symlink_metadata().is_ok() {
+        let _ = run(Command::new("umount").arg("-l").arg(dir.join(LATE)));
+    }
     let _ = fs::remove_dir_all(dir);
 }
 
@@ -182,9 +203,10 @@ fn sweep() {
         if Path::new("/proc").join(pid).exists() {
             continue;
         }
-        let image = entry.path().join("image");
-        let attached = run(Command::new("losetup").args(["-n", "-O", "NAME", "-j"]).arg(&image)).unwrap_or_default();
-        take_down(&entry.path(), attached.lines().next().unwrap_or("").trim().trim_start_matches("/dev/"));
+        let all = run(Command::new("losetup").args(["-n", "-l", "-O", "NAME,BACK-FILE"])).unwrap_or_default();
+        let of_it = |line: &&str| line.contains(&format!("/{name}/"));
+        let attached = all.lines().find(of_it).and_then(|line| line.split_whitespace().next()).unwrap_or("");
+        take_down(&entry.path(), attached.trim_start_matches("/dev/"));
         Cgroup::named(&name).remove();
     }
 }

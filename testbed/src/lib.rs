@@ -4,6 +4,7 @@
 
 mod cgroup;
 mod device;
+mod latency;
 mod reaper;
 pub mod workload;
 
@@ -18,6 +19,12 @@ pub const PREFIX: &str = "keepahead-testbed-";
 /// Why a testbed cannot be set up here; `None` where it can.
 pub fn unavailable() -> Option<String> {
     device_unavailable(Fs::Ext4).or_else(cgroup::unavailable)
+}
+
+/// Why a device that answers late cannot be set up here; `None` where it can.
+pub fn late_unavailable() -> Option<String> {
+    let fuse = std::path::Path::new("/dev/fuse").exists();
+    unavailable().or_else(|| (!fuse).then(|| "no /dev/fuse: the kernel's fuse module is missing or not loaded".into()))
 }
 
 /// Why a device with this file system, without limits, cannot be set up here; `None` where it can.

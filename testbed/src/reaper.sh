@@ -14,9 +14,12 @@ done
 sleep 0.5
 umount "$dir/mnt" || umount -l "$dir/mnt"
 # Another testbed's sweep may have been faster, and the number given to another file since.
-if [ "$(cat "/sys/block/$device/loop/backing_file")" = "$dir/image" ]; then
+case $(cat "/sys/block/$device/loop/backing_file") in
+"$dir/"*)
     echo "$original" >"/sys/block/$device/queue/read_ahead_kb"
     losetup -d "/dev/$device"
-fi
+    ;;
+esac
+[ -d "$dir/late" ] && umount -l "$dir/late"
 rm -rf "$dir"
 rmdir "$@"

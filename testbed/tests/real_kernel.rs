@@ -2,9 +2,12 @@
 //! The testbed itself, on this machine: the throttle throttles, and nothing is left behind.
 
 use keepahead_testbed::workload::{Progress, Running};
-use keepahead_testbed::{Fs, Testbed, run, unavailable};
+use keepahead_testbed::{Fs, Testbed, late_unavailable, run, unavailable};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 #[test]
 fn real_kernel_the_throttle_holds_and_everything_is_removed() {
@@ -29,4 +32,35 @@ fn real_kernel_the_throttle_holds_and_everything_is_removed() {
     let loops = run(Command::new("losetup").args(["-n", "-O", "BACK-FILE", &format!("/dev/{name}")])).unwrap_or_default();
     assert!(!loops.contains("keepahead-testbed"), "{loops}");
     assert!(!Path::new("/sys/fs/cgroup/blkio").join(mount.parent().unwrap().file_name().unwrap()).exists());
+}
+
+/// Each read waits its time, many wait together, and the file system in user space is gone afterwards.
+#[test]
+fn real_kernel_a_late_device_answers_late() {
+    if let Some(why) = late_unavailable() {
+        println!("skipped: {why}");
+        return;
+    }
+    let (dir, name);
+    {
+        let testbed = Testbed::late(256, Fs::Ext4, Duration::from_millis(20)).unwrap();
+        (dir, name) = (testbed.mount().parent().unwrap().to_owned(), testbed.name.clone());
+        let path = testbed.file("data", 64).unwrap();
+        testbed.set_read_ahead(0).unwrap();
+        testbed.drop_caches().unwrap();
+        let file = File::open(&path).unwrap();
+        let page = |n: u64| file.read_exact_at(&mut [0; 4096], n << 20).unwrap();
+        let begun = Instant::now();
+        (0..10).for_each(page);
+        let one_by_one = begun.elapsed();
+        assert!(one_by_one >= Duration::from_millis(200), "{one_by_one:?}");
+        let begun = Instant::now();
+        std::thread::scope(|scope| (10..40).for_each(|n| drop(scope.spawn(move || page(n)))));
+        assert!(begun.elapsed() < 2 * one_by_one, "30 at once: {:?}, 10 one by one: {one_by_one:?}", begun.elapsed());
+    }
+    assert!(!dir.exists());
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(dir.to_str().unwrap()), "{mounts}");
+    let loops = run(Command::new("losetup").args(["-n", "-O", "BACK-FILE", &format!("/dev/{name}")])).unwrap_or_default();
+    assert!(!loops.contains("keepahead-testbed"), "{loops}");
 }

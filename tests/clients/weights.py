@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""weights.py FILE make MIB | weights.py FILE WORK_MS [SOCKET]: makes a safetensors file of 1 MiB tensors; or loads it through its map
+"""weights.py FILE make MIB [KIB] | weights.py FILE WORK_MS [SOCKET]: makes a safetensors file of tensors of KIB (1024); or loads it through its map
 in a scattered order, one byte of each page, and computes for WORK_MS on each tensor, as a conversion would; with a plan where a socket
 is given. Prints JSON."""
 
@@ -15,10 +15,11 @@ import keepahead.weights
 
 path = sys.argv[1]
 if sys.argv[2:3] == ["make"]:
-    count = int(sys.argv[3])
-    entries = {f"t{n}": {"dtype": "U8", "shape": [1 << 20], "data_offsets": [n << 20, (n + 1) << 20]} for n in range(count)}
+    size = (int(sys.argv[4]) if len(sys.argv) > 4 else 1024) << 10
+    count = (int(sys.argv[3]) << 20) // size
+    entries = {f"t{n}": {"dtype": "U8", "shape": [size], "data_offsets": [n * size, (n + 1) * size]} for n in range(count)}
     header = json.dumps(entries).encode()
-    block = random.Random(1).randbytes(1 << 20)
+    block = random.Random(1).randbytes(size)
     with open(path, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header + block * count)
         os.fsync(file.fileno())

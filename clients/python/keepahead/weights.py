@@ -45,7 +45,8 @@ class Weights(Mapping):
         unknown = [name for name in self._order if name not in self._places]
         if unknown:
             raise KeyError(f"{file.name} has no tensor {unknown[0]!r}")
-        self._order += [name for name in header if name not in set(self._order)]
+        ordered = set(self._order)
+        self._order += [name for name in header if name not in ordered]
         self._map = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         self._number = {name: number for number, name in enumerate(self._order)}
         self._asked = [False] * len(self._order)
