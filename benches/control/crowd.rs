@@ -37,13 +37,13 @@ pub fn left_behind(bed: &Bed, _: &Sizes) -> anyhow::Result<Vec<Value>> {
 
 /// Thousands of clients beside a trial: idle connections, and plans whose readers move on every second.
 pub fn crowd(bed: &Bed, sizes: &Sizes) -> anyhow::Result<Vec<Value>> {
-    let scan = bed.testbed.file("scan", 700)?.display().to_string();
+    let lookups = bed.testbed.file("lookups", 700)?.display().to_string();
     bed.testbed.file("small", 4)?;
     bed.limit()?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..sizes.trials {
-        alone.push(trial(bed, &scan, None)?);
-        beside.push(trial(bed, &scan, Some((sizes.connections, sizes.plans)))?);
+        alone.push(trial(bed, &lookups, None)?);
+        beside.push(trial(bed, &lookups, Some((sizes.connections, sizes.plans)))?);
     }
     let least = |what: fn(&Seen) -> f64| beside.iter().map(what).fold(f64::INFINITY, f64::min);
     let pairs = |seen: &[Seen]| seen.iter().map(|s| f64::from(s.pairs)).sum::<f64>();
@@ -58,7 +58,7 @@ pub fn crowd(bed: &Bed, sizes: &Sizes) -> anyhow::Result<Vec<Value>> {
     ])
 }
 
-/// The first verdict on a scan.
+/// The first verdict on lookups by mapping at 128 KiB.
 struct Seen {
     verdict: String,
     pairs: u32,
@@ -74,7 +74,7 @@ impl std::fmt::Display for Seen {
     }
 }
 
-fn trial(bed: &Bed, scan: &str, crowd: Option<(usize, usize)>) -> anyhow::Result<Seen> {
+fn trial(bed: &Bed, lookups: &str, crowd: Option<(usize, usize)>) -> anyhow::Result<Seen> {
     bed.forget()?;
     bed.testbed.drop_caches()?;
     let agent = bed.agent()?;
@@ -86,7 +86,7 @@ fn trial(bed: &Bed, scan: &str, crowd: Option<(usize, usize)>) -> anyhow::Result
         anyhow::Ok((crowd, connections))
     });
     let around = around.transpose()?;
-    let _reader = bed.started("control/tenant.py", &["-", scan, "sequential", "-", "900"])?;
+    let _reader = bed.started("control/tenant.py", &["-", lookups, "random", "-", "900"])?;
     let end = Instant::now() + Duration::from_secs(FIND_S);
     let ended = loop {
         anyhow::ensure!(Instant::now() < end, "no trial ended within {FIND_S} s");

@@ -44,13 +44,12 @@ impl Class {
 }
 
 /// The process at the other end, as it was when it connected.
+#[derive(Clone)]
 pub struct Peer {
     pub uid: u32,
     pub pid: i32,
     groups: Vec<Gid>,
     user: String,
-    /// Readable once the process has ended.
-    pub pidfd: Option<OwnedFd>,
 }
 
 impl Peer {
@@ -60,14 +59,14 @@ impl Peer {
         let mut groups = peer_groups(socket).unwrap_or_default();
         groups.push(Gid::from_raw(gid));
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or(uid.to_string(), |u| u.name);
-        // Before 6.5 the number has to do; had it been used again meanwhile, the connection itself would have ended.
-        let by_number = || Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        Ok(Peer { uid, pid, groups, user, pidfd: peer_pidfd(socket).or_else(by_number) })
+        Ok(Peer { uid, pid, groups, user })
     }
 
-    /// The same peer, without its pidfd, for another thread.
-    pub fn identity(&self) -> Peer {
-        Peer { uid: self.uid, pid: self.pid, groups: self.groups.clone(), user: self.user.clone(), pidfd: None }
+    /// Readable once the process has ended.
+    pub fn process(&self, socket: &impl AsFd) -> Option<OwnedFd> {
+        // Before 6.5 the number has to do; had it been used again meanwhile, the connection itself would have ended.
+        let by_number = || Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        peer_pidfd(socket).or_else(by_number)
     }
 
     /// Whether the configuration lets this peer call a method.
@@ -113,16 +112,18 @@ fn peer_pidfd(socket: &impl AsFd) -> Option<OwnedFd> {
 /// SO_PEERGROUPS (4.13 and later): supplementary groups at the time of the connection.
 fn peer_groups(socket: &impl AsFd) -> Option<Vec<Gid>> {
     const SO_PEERGROUPS: i32 = 59;
-    // NGROUPS_MAX; the kernel refuses with ERANGE where the room does not do.
-    let mut groups = vec![0 as libc::gid_t; 65_536];
-    let mut length = (groups.len() * size_of::<libc::gid_t>()) as libc::socklen_t;
-    // SAFETY: the buffer is as long as `length` says.
-    let done = unsafe {
-        let (room, length) = (groups.as_mut_ptr().cast(), &raw mut length);
-        libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PEERGROUPS, room, length)
+    let ask = |groups: &mut [libc::gid_t]| {
+        let mut length = size_of_val(groups) as libc::socklen_t;
+        // SAFETY: the buffer is as long as `length` says.
+        let done = unsafe {
+            let (room, length) = (groups.as_mut_ptr().cast(), &raw mut length);
+            libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PEERGROUPS, room, length)
+        };
+        (done == 0, length as usize / size_of::<libc::gid_t>())
     };
-    groups.truncate(length as usize / size_of::<libc::gid_t>());
-    (done == 0).then(|| groups.into_iter().map(Gid::from_raw).collect())
+    // Where the room does not do, the kernel says how much would (ERANGE). Room for NGROUPS_MAX would be 256 KiB a connection.
+    let mut groups = vec![0; ask(&mut []).1];
+    ask(&mut groups).0.then(|| groups.into_iter().map(Gid::from_raw).collect())
 }
 
 #[cfg(test)]
@@ -131,7 +132,7 @@ mod tests {
 
     fn peer(uid: u32, groups: &[u32]) -> Peer {
         let groups = groups.iter().map(|g| Gid::from_raw(*g)).collect();
-        Peer { uid, pid: 1, groups, user: format!("user{uid}"), pidfd: None }
+        Peer { uid, pid: 1, groups, user: format!("user{uid}") }
     }
 
     fn control(advise: &[&str]) -> config::Control {
@@ -161,6 +162,17 @@ mod tests {
         let (here, _there) = std::os::unix::net::UnixStream::pair().unwrap();
         let peer = Peer::of(&here).unwrap();
         assert_eq!((peer.uid, peer.pid), (nix::unistd::getuid().as_raw(), std::process::id() as i32));
-        assert!(peer.pidfd.is_some());
+        assert!(peer.process(&here).is_some());
+    }
+
+    #[test]
+    fn the_groups_of_a_peer_take_the_room_that_they_need() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut groups = peer_groups(&one).unwrap();
+        assert!(groups.capacity() <= groups.len().max(4), "room for {} of {}", groups.capacity(), groups.len());
+        let mut own = nix::unistd::getgroups().unwrap();
+        groups.sort_by_key(|g| g.as_raw());
+        own.sort_by_key(|g| g.as_raw());
+        assert_eq!(groups, own);
     }
 }

@@ -17,24 +17,22 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// A connected client and his workloads.
 pub struct Client {
     pub shared: Rc<Shared>,
     pub peer: Peer,
     pub workloads: BTreeMap<u64, Arc<Workload>>,
-    /// The process that connected, where the kernel tells.
-    pub process: Option<OwnedFd>,
+    /// The process that connected, where the kernel tells; known from the first call on that wants something done. Those who only
+    /// look take one descriptor each.
+    pub process: Option<Rc<AsyncFd<OwnedFd>>>,
+    met: Option<oneshot::Sender<Rc<AsyncFd<OwnedFd>>>>,
 }
 
 /// Serves a connection to its end.
 pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
-    let Ok(mut peer) = Peer::of(&stream) else { return };
-    // SAFETY: an `OwnedFd` keeps its descriptor open for as long as it is registered.
-    let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-    let process = peer.pidfd.as_ref().and_then(|fd| fd.try_clone().ok());
-    let ended = peer.pidfd.take().and_then(|fd| watch(fd).ok());
+    let Ok(peer) = Peer::of(&stream) else { return };
     let connected = shared.registry.borrow_mut().connect(peer.uid);
     let large = match connected {
         Ok(large) => large,
@@ -43,7 +41,8 @@ pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
             return;
         }
     };
-    let mut client = Client { shared, peer, workloads: BTreeMap::new(), process };
+    let (met, ended) = oneshot::channel();
+    let mut client = Client { shared, peer, workloads: BTreeMap::new(), process: None, met: Some(met) };
     let mut frames = Frames::new(stream, large);
     let (pid, mut leaving) = (client.peer.pid, client.shared.leaving.clone());
     tokio::select! {
@@ -55,11 +54,11 @@ pub async fn serve(shared: Rc<Shared>, stream: UnixStream) {
     }
 }
 
-/// Returns when the process is gone; never where it cannot be watched.
-async fn dies(pidfd: Option<AsyncFd<OwnedFd>>) {
-    match pidfd {
-        Some(fd) => _ = fd.readable().await,
-        None => std::future::pending().await,
+/// Returns when the process is gone; never where it is not watched.
+async fn dies(met: oneshot::Receiver<Rc<AsyncFd<OwnedFd>>>) {
+    match met.await {
+        Ok(process) => _ = process.readable().await,
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -87,7 +86,10 @@ async fn answer(client: &mut Client, frames: &Frames, call: Call, fds: Vec<Owned
         None => match permitted(client, &call) {
             Ok("Stats") if call.more && !oneway => return super::methods::stream_stats(client, frames, &call).await,
             Ok("Orders") if !oneway => return super::orders::wait(client, frames, &call).await,
-            Ok(method) => super::methods::call(client, method, &call, fds).await,
+            Ok(method) => match client.meet(method, frames) {
+                Ok(()) => super::methods::call(client, method, &call, fds).await,
+                Err(e) => Err(e),
+            },
             Err(e) => Err(e),
         },
     };
@@ -112,6 +114,21 @@ fn permitted<'c>(client: &Client, call: &'c Call) -> Result<&'c str, ControlErro
 }
 
 impl Client {
+    /// Watches the process of a client who wants something done for it.
+    fn meet(&mut self, method: &str, frames: &Frames) -> Result<(), ControlError> {
+        if Class::of(method) != Some(Class::Advise) || self.met.is_none() {
+            return Ok(());
+        }
+        self.shared.registry.borrow_mut().meet()?;
+        // SAFETY: an `OwnedFd` keeps its descriptor open for as long as it is registered.
+        let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        self.process = self.peer.process(frames.socket()).and_then(|fd| watch(fd).ok()).map(Rc::new);
+        let (met, process) = (self.met.take(), self.process.clone());
+        // Fails where the connection has ended meanwhile.
+        let _ = met.zip(process).map(|(met, process)| met.send(process));
+        Ok(())
+    }
+
     /// Ends a workload: nothing more is done for it, and what was advised is withdrawn, beside the socket's thread.
     pub fn end(&self, workload: Arc<Workload>) {
         workload.close();
@@ -131,6 +148,6 @@ impl Drop for Client {
         for (_, workload) in std::mem::take(&mut self.workloads) {
             self.end(workload);
         }
-        self.shared.registry.borrow_mut().disconnect(self.peer.uid);
+        self.shared.registry.borrow_mut().disconnect(self.peer.uid, self.met.is_none());
     }
 }

@@ -37,6 +37,10 @@ impl Frames {
         Frames { stream, assembler: Assembler::new(MESSAGE_BYTES), large }
     }
 
+    pub fn socket(&self) -> &UnixStream {
+        &self.stream
+    }
+
     /// The next message; `None` where the client has closed. A client may be silent for as long as it likes, but not inside a message.
     pub async fn receive(&mut self) -> Result<Option<Message>, FrameError> {
         let mut permit: Option<OwnedSemaphorePermit> = None;

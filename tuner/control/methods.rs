@@ -194,7 +194,7 @@ async fn register(client: &mut Client, asked: Registration, fds: Vec<OwnedFd>) -
 
 async fn add_files(client: &Client, workload: &Arc<Workload>, fds: Vec<OwnedFd>) -> Result<u64, ControlError> {
     client.shared.registry.borrow().room_for_files(fds.len())?;
-    let (workload, peer) = (workload.clone(), client.peer.identity());
+    let (workload, peer) = (workload.clone(), client.peer.clone());
     beside(move || {
         let adopt = |(index, fd)| ClientFile::adopt(index as u64, fd, &peer);
         let files = fds.into_iter().enumerate().map(adopt).collect::<Result<Vec<_>, _>>()?;
@@ -249,7 +249,7 @@ async fn at_once(
 /// Of the process that connected, and no other.
 async fn advise_memory(client: &Client, asked: Region) -> Result<u64, ControlError> {
     let gone = || ControlError::failed("the kernel does not tell which process connected (pidfd_open, 5.3 and later)");
-    let process = client.process.as_ref().and_then(|p| p.try_clone().ok()).ok_or_else(gone)?;
+    let process = client.process.as_ref().and_then(|p| p.get_ref().try_clone().ok()).ok_or_else(gone)?;
     let _turn = client.shared.transfers.acquire().await.map_err(ControlError::failed)?;
     beside(move || memory::advise(&process, asked.address, asked.length, &asked.advice)).await
 }

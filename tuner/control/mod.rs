@@ -45,6 +45,8 @@ pub use keepahead_client::INTERFACE;
 
 /// Threads for what may wait for a disk; half of them at most for `Prefetch` and `Discard`.
 const BLOCKING_THREADS: usize = 16;
+/// Descriptors that clients never get: the agent's own, for its devices, probes and journal, some hundred.
+const OWN_DESCRIPTORS: usize = 1024;
 
 /// Time to withdraw what was advised when the agent leaves.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -75,11 +77,12 @@ impl Control {
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("control-disk")
             .build()?;
-        let files_most = raise_descriptors() / 4 * 3;
+        let limit = raise_descriptors();
+        let descriptors_most = limit - OWN_DESCRIPTORS.min(limit / 4);
         let serve = move || {
             let shared = Rc::new(Shared {
                 board,
-                registry: RefCell::new(Registry::new(u64::from(config.budget_mib) << 20, files_most)),
+                registry: RefCell::new(Registry::new(u64::from(config.budget_mib) << 20, descriptors_most)),
                 config,
                 lanes: Lanes::new(pressure_most),
                 transfers: Semaphore::new(BLOCKING_THREADS / 2),

@@ -25,6 +25,9 @@ pub struct Registry {
     ending: Vec<Weak<Workload>>,
     next: u64,
     budget: u64,
+    /// Clients whose process is watched: one descriptor more each.
+    met: usize,
+    /// Descriptors for connections and files.
     descriptors_most: usize,
 }
 
@@ -33,10 +36,10 @@ fn reached(what: &'static str, limit: usize) -> ControlError {
 }
 
 impl Registry {
-    /// `budget` in bytes for all workloads; `descriptors_most` for the files of all.
+    /// `budget` in bytes for all workloads; `descriptors_most` for all connections and, three quarters of it, for the files of all.
     pub fn new(budget: u64, descriptors_most: usize) -> Registry {
         let (users, workloads, ending) = (HashMap::new(), BTreeMap::new(), Vec::new());
-        Registry { users, connections: 0, workloads, ending, next: 1, budget, descriptors_most }
+        Registry { users, connections: 0, workloads, ending, next: 1, budget, met: 0, descriptors_most }
     }
 
     pub fn connections(&self) -> usize {
@@ -52,6 +55,7 @@ impl Registry {
         if self.connections >= CONNECTIONS {
             return Err(reached("connections", CONNECTIONS));
         }
+        self.room_for_descriptors(1)?;
         let new = || User { connections: 0, large: Arc::new(Semaphore::new(LARGE_MESSAGES_PER_USER)) };
         let user = self.users.entry(uid).or_insert_with(new);
         if uid != 0 && user.connections >= CONNECTIONS_PER_USER {
@@ -62,8 +66,17 @@ impl Registry {
         Ok(user.large.clone())
     }
 
-    pub fn disconnect(&mut self, uid: u32) {
+    /// A client's process is watched from now on.
+    pub fn meet(&mut self) -> Result<(), ControlError> {
+        self.room_for_descriptors(1)?;
+        self.met += 1;
+        Ok(())
+    }
+
+    /// `met`: his process was watched.
+    pub fn disconnect(&mut self, uid: u32, met: bool) {
         self.connections -= 1;
+        self.met -= usize::from(met);
         if let Some(user) = self.users.get_mut(&uid) {
             user.connections -= 1;
             if user.connections == 0 {
@@ -123,13 +136,25 @@ impl Registry {
         found.cloned().ok_or(ControlError::NoSuchWorkload { workload: id })
     }
 
+    fn files(&self) -> usize {
+        let ending = self.ending.iter().filter_map(Weak::upgrade).map(|w| w.descriptors()).sum::<usize>();
+        ending + self.workloads.values().map(|w| w.descriptors()).sum::<usize>()
+    }
+
+    /// The agent needs descriptors of its own for every look at its devices: what clients hold must end before the process's limit.
+    fn room_for_descriptors(&self, more: usize) -> Result<(), ControlError> {
+        let (most, held) = (self.descriptors_most, self.connections + self.met + self.files());
+        if held + more > most { Err(reached("descriptors for connections and files", most)) } else { Ok(()) }
+    }
+
     /// Whether so many files more may be held.
     pub fn room_for_files(&self, more: usize) -> Result<(), ControlError> {
-        let ending = self.ending.iter().filter_map(Weak::upgrade).map(|w| w.descriptors()).sum::<usize>();
-        let held = ending + self.workloads.values().map(|w| w.descriptors()).sum::<usize>();
         // Each is opened a second time.
-        let most = self.descriptors_most;
-        if held + 2 * more > most { Err(reached("descriptors for files of all workloads", most)) } else { Ok(()) }
+        let most = self.descriptors_most / 4 * 3;
+        if self.files() + 2 * more > most {
+            return Err(reached("descriptors for files of all workloads", most));
+        }
+        self.room_for_descriptors(2 * more)
     }
 
     /// Whether a plan may have so many ranges more.
@@ -165,7 +190,7 @@ mod tests {
 
     #[test]
     fn names_workloads_and_connections_are_bounded() {
-        let mut registry = Registry::new(100, 10);
+        let mut registry = Registry::new(100, 2 * CONNECTIONS_PER_USER);
         for name in [String::new(), "x".repeat(65), "a\nb".into()] {
             assert!(registry.register(&user(7), 0, name, 1, None).is_err());
         }
@@ -174,23 +199,34 @@ mod tests {
             registry.connect(7).unwrap();
         }
         assert!(registry.connect(7).is_err() && registry.connect(8).is_ok() && registry.connect(0).is_ok());
-        registry.disconnect(7);
+        registry.disconnect(7, false);
         assert!(registry.connect(7).is_ok());
-        assert!(registry.room_for_files(5).is_ok() && registry.room_for_files(6).is_err());
+    }
+
+    #[test]
+    fn clients_leave_the_agent_descriptors_of_its_own() {
+        let mut registry = Registry::new(100, 20);
+        (0..10).for_each(|_| drop(registry.connect(7).unwrap()));
+        (0..4).for_each(|_| registry.meet().unwrap());
+        assert!(registry.room_for_files(3).is_ok() && registry.room_for_files(4).is_err(), "14 of 20 are taken");
+        (0..6).for_each(|_| drop(registry.connect(7).unwrap()));
+        assert!(registry.connect(0).is_err() && registry.meet().is_err() && registry.room_for_files(1).is_err());
+        registry.disconnect(7, true);
+        assert!(registry.room_for_files(1).is_ok() && registry.room_for_files(2).is_err());
     }
 
     #[test]
     fn files_count_until_their_workload_is_withdrawn() {
-        let mut registry = Registry::new(100, 10);
+        let mut registry = Registry::new(100, 16);
         let peer = user(nix::unistd::getuid().as_raw());
         let workload = registry.register(&peer, 0, "a".into(), 1, None).unwrap();
         let exe = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
         workload.add(vec![super::super::file::ClientFile::adopt(0, exe.into(), &peer).unwrap()]).unwrap();
         assert_eq!(workload.descriptors(), 2);
         registry.remove(workload.id);
-        assert!(registry.room_for_files(4).is_ok() && registry.room_for_files(5).is_err());
+        assert!(registry.room_for_files(5).is_ok() && registry.room_for_files(6).is_err());
         drop(workload);
-        assert!(registry.room_for_files(5).is_ok());
+        assert!(registry.room_for_files(6).is_ok());
     }
 
     #[test]
