@@ -18,13 +18,13 @@ for _ in range(idle):
     held.append(socket.socket(socket.AF_UNIX))
     held[-1].connect(address)
 fd = os.open(os.path.join(where, "small"), os.O_RDONLY)
-pieces, size = 16, os.fstat(fd).st_size
+pieces, size = 64, os.fstat(fd).st_size
 step = size // pieces
 works = []
 for n in range(plans):
     client = keepahead.Client(address)
     assert client, "no agent"
-    work = client.workload(f"crowd-{n}", budget=4 * step, hint="reused")
+    work = client.workload(f"crowd-{n}", budget=2 * step, hint="reused")
     work.add([fd])
     works.append([work, 0, 0])
 print(json.dumps({"connections": len(held) + len(works), "plans": len(works)}), flush=True)

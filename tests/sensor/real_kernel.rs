@@ -2,7 +2,7 @@
 //! The eBPF sensor against the running kernel: known workloads on a loop device with ext4, counters compared with what was done.
 #![cfg(feature = "ebpf")]
 
-use keepahead::sensor::{EbpfSensor, FileUse, How, Places, Sense, SensorError};
+use keepahead::sensor::{EbpfSensor, FileUse, How, Inode, Places, Sense, SensorError};
 use keepahead_core::device::BdiName;
 use keepahead_core::sample::{Completeness, Counters};
 use std::fs::{self, File};
@@ -489,4 +489,24 @@ fn missing_btf_is_named_and_the_coarse_sensor_takes_over() {
     assert!(why.to_string().contains("/nowhere/vmlinux is absent"), "{why}");
     let (sensor, why) = keepahead::sensor::open(true, &places);
     assert!(why.is_some() && sensor.missing().is_some());
+}
+
+/// A group that found no free slot used to be given slot 0, a device's, when it was asked for once more.
+#[test]
+fn a_group_without_a_slot_counts_for_nobody() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let mut ask = |n: u64| {
+        let file = Inode { ino: 1 << 40 | n, major: 4095, minor: 1 };
+        sensor.count_apart(&BdiName(format!("workload/{n}")), &[file], &[]).map_err(|e| e.to_string())
+    };
+    (0..64).for_each(|n| ask(n).unwrap());
+    for _ in 0..2 {
+        let refused = ask(64).unwrap_err();
+        assert!(refused.contains("64 workloads"), "{refused}");
+    }
+    assert!(!sensor.read().unwrap().contains_key(&BdiName("workload/64".into())));
+    sensor.count_apart(&BdiName("workload/0".into()), &[], &[]).unwrap();
+    let file = Inode { ino: 1 << 40, major: 4095, minor: 1 };
+    sensor.count_apart(&BdiName("workload/64".into()), &[file], &[]).unwrap();
+    assert!(sensor.read().unwrap().contains_key(&BdiName("workload/64".into())));
 }

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub devices: Vec<DeviceState>,
     /// Newest last; a record is shared by the snapshots that hold it.
     pub records: VecDeque<Arc<Value>>,
+    /// Those that begin and end trials, which the records of many workloads would crowd out.
+    pub trials: VecDeque<Arc<Value>>,
 }
 
 /// `Device` of the interface.
@@ -79,6 +81,7 @@ pub struct AgentEnd {
     orders: Receiver<Asked>,
     wake: Arc<EventFd>,
     records: VecDeque<Arc<Value>>,
+    trials: VecDeque<Arc<Value>>,
     pub roll: Roll,
 }
 
@@ -89,7 +92,7 @@ pub fn board() -> io::Result<(Board, AgentEnd)> {
     let (send, orders) = sync_channel(ORDERS);
     let roll = Roll::default();
     let board = Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone(), roll: roll.clone() };
-    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new(), roll }))
+    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new(), trials: VecDeque::new(), roll }))
 }
 
 impl Board {
@@ -107,6 +110,13 @@ impl Board {
     }
 }
 
+fn keep(last: &mut VecDeque<Arc<Value>>, record: Arc<Value>) {
+    last.push_back(record);
+    if last.len() > RECORDS {
+        last.pop_front();
+    }
+}
+
 impl AgentEnd {
     /// Readable when an order waits.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
@@ -119,14 +129,15 @@ impl AgentEnd {
     }
 
     pub fn note(&mut self, record: Value) {
-        self.records.push_back(Arc::new(record));
-        if self.records.len() > RECORDS {
-            self.records.pop_front();
+        let record = Arc::new(record);
+        if matches!(record["record"].as_str(), Some("trial_started" | "trial_ended")) {
+            keep(&mut self.trials, record.clone());
         }
+        keep(&mut self.records, record);
     }
 
     pub fn publish(&self, mut snapshot: Snapshot) {
-        snapshot.records = self.records.clone();
+        (snapshot.records, snapshot.trials) = (self.records.clone(), self.trials.clone());
         self.snapshot.store(Arc::new(snapshot));
     }
 }

@@ -17,6 +17,7 @@ use keepahead_core::units::Kib;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,10 +108,8 @@ pub async fn call(client: &mut Client, method: &str, call: &Call, fds: Vec<Owned
     match method {
         "Status" => parameters::<Nothing>(call).map(|_| status(client)),
         "Devices" => parameters::<Nothing>(call).map(|_| json!({ "devices": client.shared.board.snapshot().devices })),
-        "History" => parameters::<Last>(call).map(|p| records(client, p.last, |_| true)),
-        "Trials" => {
-            parameters::<Last>(call).map(|p| records(client, p.last, |kind| matches!(kind, "trial_started" | "trial_ended")))
-        }
+        "History" => parameters::<Last>(call).map(|p| newest(&client.shared.board.snapshot().records, p.last)),
+        "Trials" => parameters::<Last>(call).map(|p| newest(&client.shared.board.snapshot().trials, p.last)),
         "Pause" => order(client, parameters::<Nothing>(call).map(|_| Order::Pause)).await,
         "Resume" => order(client, parameters::<Nothing>(call).map(|_| Order::Resume)).await,
         "TakeBack" => order(client, parameters::<OfAnyDevice>(call).map(|p| Order::TakeBack(p.device))).await,
@@ -150,12 +149,10 @@ fn status(client: &Client) -> Value {
     })
 }
 
-fn records(client: &Client, last: Option<usize>, wanted: impl Fn(&str) -> bool) -> Value {
-    let snapshot = client.shared.board.snapshot();
-    let fits = snapshot.records.iter().rev().filter(|r| wanted(r["record"].as_str().unwrap_or_default()));
-    let mut found: Vec<&Value> = fits.take(last.unwrap_or(usize::MAX)).map(|r| &**r).collect();
-    found.reverse();
-    json!({ "records": found })
+/// The last of these records, oldest first.
+fn newest(records: &VecDeque<Arc<Value>>, last: Option<usize>) -> Value {
+    let skip = records.len().saturating_sub(last.unwrap_or(usize::MAX));
+    json!({ "records": records.iter().skip(skip).map(|r| &**r).collect::<Vec<&Value>>() })
 }
 
 async fn order(client: &Client, order: Result<Order, ControlError>) -> Reply {

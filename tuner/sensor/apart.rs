@@ -63,10 +63,12 @@ impl Apart {
             let _ = self.parts.delete(&key(file));
         }
         if !files.is_empty() {
-            let mut group = Group { slot: before.slot, files: files.to_vec(), parts: before.parts };
+            // Without a slot there is no group: it would count for whoever has slot 0.
+            let slot = if before.files.is_empty() { self.claim(&[], counters)? } else { before.slot };
+            let mut group = Group { slot, files: files.to_vec(), parts: before.parts };
             // A part keeps its slot while its number and pages are the same: its counters go on.
             group.parts.retain(|(part, _)| parts.contains(part));
-            let done = self.fill(&mut group, before.files.is_empty(), parts, counters);
+            let done = self.fill(&mut group, parts, counters);
             self.groups.insert(name.clone(), group);
             done?;
         }
@@ -76,10 +78,7 @@ impl Apart {
         self.epoch.update(&zero, &word, MapFlags::ANY).map_err(|e| failed("files counted apart", e))
     }
 
-    fn fill(&mut self, group: &mut Group, new: bool, parts: &[Part], counters: &MapHandle) -> Result<(), SensorError> {
-        if new {
-            group.slot = self.claim(&[], counters)?;
-        }
+    fn fill(&mut self, group: &mut Group, parts: &[Part], counters: &MapHandle) -> Result<(), SensorError> {
         for part in parts {
             if !group.parts.iter().any(|(known, _)| known == part) {
                 let taken: Vec<u32> = group.parts.iter().map(|(_, slot)| *slot).chain([group.slot]).collect();
