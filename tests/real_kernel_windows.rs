@@ -25,6 +25,8 @@ mod real_kernel {
         agent: Option<Agent>,
         testbed: Testbed,
         dir: tempfile::TempDir,
+        /// `[[workload]]`s of the configuration.
+        rules: String,
     }
 
     /// A running `tenant.py`.
@@ -43,7 +45,7 @@ mod real_kernel {
             let testbed = Testbed::new(1300, Fs::Ext4).unwrap();
             testbed.set_read_ahead(128).unwrap();
             testbed.limit(3000, 150_000_000, 256).unwrap();
-            Some(Volume { agent: None, testbed, dir: tempfile::tempdir().unwrap() })
+            Some(Volume { agent: None, testbed, dir: tempfile::tempdir().unwrap(), rules: String::new() })
         }
 
         fn socket(&self) -> PathBuf {
@@ -52,7 +54,8 @@ mod real_kernel {
 
         fn start(&mut self) {
             let config = self.dir.path().join("keepahead.toml");
-            let text = format!("[control]\nsocket = {:?}\nmode = \"0666\"\n", self.socket().display().to_string());
+            let text =
+                format!("[control]\nsocket = {:?}\nmode = \"0666\"\n{}", self.socket().display().to_string(), self.rules);
             std::fs::write(&config, text).unwrap();
             let mut command = std::process::Command::new(KEEPAHEAD);
             command.args(["--format", "json", "run", "--device", &self.testbed.name, "--config"]).arg(&config);
@@ -63,9 +66,18 @@ mod real_kernel {
         }
 
         fn tenant(&self, file: &Path, kind: &str, hint: &str) -> Tenant {
+            self.tenant_of(&self.socket(), file, kind, hint)
+        }
+
+        /// One that knows of no socket.
+        fn tenant_apart(&self, file: &Path, kind: &str) -> Tenant {
+            self.tenant_of(Path::new("-"), file, kind, "-")
+        }
+
+        fn tenant_of(&self, socket: &Path, file: &Path, kind: &str, hint: &str) -> Tenant {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control/tenant.py");
             let mut command = self.testbed.cgroup.command("python3");
-            command.arg(script).arg(self.socket()).arg(file).args([kind, hint, "600"]).stdout(Stdio::piped());
+            command.arg(script).arg(socket).arg(file).args([kind, hint, "600"]).stdout(Stdio::piped());
             let mut child = command.spawn().unwrap();
             let out = BufReader::new(child.stdout.take().unwrap());
             Tenant { child, out }
@@ -161,5 +173,52 @@ mod real_kernel {
         assert!(status.success(), "{stderr}");
         let left = (volume.window(&scan), volume.testbed.read_ahead().unwrap());
         assert_eq!(left, (128, 128), "{stderr}\n{}", records.iter().map(|r| format!("{r}\n")).collect::<String>());
+    }
+
+    /// What a program that knows nothing of keepahead has open, by a rule of the configuration.
+    #[test]
+    fn a_program_that_cannot_be_changed_gets_its_window_by_a_rule_and_nothing_stays() {
+        let Some(mut volume) = Volume::new() else { return };
+        let lookups = volume.testbed.file("lookups", 600).unwrap();
+        volume.rules = format!("[[workload]]\nname = \"lookups\"\ncomm = \"python3\"\npath = \"{}\"\n", lookups.display());
+        volume.start();
+        let tenant = volume.tenant_apart(&lookups, "random");
+        let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with("lookups on "));
+        let agent = volume.agent.as_mut().unwrap();
+        agent.wait(60, "kept window", |r| ours(r) && r["verdict"]["outcome"] == "kept");
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", agent.id())).unwrap();
+        let held: Vec<_> =
+            fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok()).filter(|path| *path == lookups).collect();
+        assert!(held.is_empty(), "a deleted file would be kept alive: {held:?}");
+        assert!(volume.window(&lookups) <= 64, "{} KiB", volume.window(&lookups));
+        assert_eq!(volume.testbed.read_ahead().unwrap(), 128, "the device's own value is nobody's business here");
+
+        // Killed outright it leaves the window behind; the next start, whose configuration has no rule any more, takes it back.
+        let agent = volume.agent.take().unwrap();
+        agent.signal(nix::sys::signal::Signal::SIGKILL);
+        assert!(!agent.end().0.success());
+        assert!(volume.window(&lookups) <= 64, "{} KiB", volume.window(&lookups));
+        let rules = std::mem::take(&mut volume.rules);
+        volume.start();
+        wait_for("withdrawal", 5, || {
+            let found = volume.window(&lookups);
+            (found != 128).then(|| format!("{found} KiB"))
+        });
+        assert!(volume.agent.take().unwrap().terminate().0.success());
+
+        // An orderly end takes it back at once; so does the end of the last file.
+        volume.rules = rules;
+        volume.start();
+        let agent = volume.agent.as_mut().unwrap();
+        agent.wait(60, "kept window", |r| ours(r) && r["verdict"]["outcome"] == "kept");
+        assert!(volume.window(&lookups) <= 64, "{} KiB", volume.window(&lookups));
+        let (status, stderr, _) = volume.agent.take().unwrap().terminate();
+        assert!(status.success(), "{stderr}");
+        assert_eq!((volume.window(&lookups), volume.testbed.read_ahead().unwrap()), (128, 128), "{stderr}");
+        volume.start();
+        let agent = volume.agent.as_mut().unwrap();
+        agent.wait(20, "appearance", |r| ours(r) && r["record"] == "appeared");
+        drop(tenant);
+        agent.wait(20, "end", |r| ours(r) && r["record"] == "gone");
     }
 }

@@ -111,6 +111,11 @@ impl Agent {
         self.wait(20, "write of a trial", |r| r["record"] == "applied" && r["applied"]["read_back"] != 128)
     }
 
+    #[allow(dead_code)] // Of the tests that share this file, one asks.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }

@@ -5,6 +5,7 @@ use super::error::ActuatorError;
 use super::knob::Knob;
 #[cfg(feature = "ebpf")]
 use super::openfiles::OpenFilesActuator;
+use super::ruled::Bearer;
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Applied, OpenFiles};
@@ -64,13 +65,13 @@ impl SysfsActuator {
         let _ = (workload, own);
     }
 
-    /// Takes one of these windows back from the files that a process has open on `bdi`. How many there were.
-    pub fn withdraw(&mut self, bdi: &BdiName, pid: u32, windows: &[Kib]) -> Result<usize, ActuatorError> {
+    /// Takes one of these windows back from files that somebody has open on `bdi`. How many there were.
+    pub fn withdraw(&mut self, bdi: &BdiName, from: &Bearer, windows: &[Kib]) -> Result<usize, ActuatorError> {
         #[cfg(feature = "ebpf")]
         if let Some(files) = &mut self.files {
-            return files.withdraw(bdi, pid, windows);
+            return files.withdraw(bdi, from, windows);
         }
-        let _ = (bdi, pid, windows);
+        let _ = (bdi, from, windows);
         Ok(0)
     }
 

@@ -2,7 +2,6 @@
 //! Acting on the machine: which devices there are, their knobs, their open files, and who else writes them. One write, read back,
 //! reported; nothing here chooses a value or tries again.
 
-#[cfg(feature = "ebpf")]
 mod advice;
 pub mod apply;
 pub mod capability;
@@ -18,8 +17,8 @@ mod mounts;
 mod network;
 #[cfg(feature = "ebpf")]
 pub mod openfiles;
+pub mod ruled;
 pub mod rules;
-#[cfg(feature = "ebpf")]
 pub mod scan;
 #[cfg(feature = "ebpf")]
 mod throttle;

@@ -4,6 +4,7 @@
 
 use super::advice::{Ledger, Standing};
 use super::error::ActuatorError;
+use super::ruled::{Bearer, borrow};
 use super::rules::{FileRules, Holder, cgroups};
 use super::scan::{OpenFile, Scanner};
 use super::throttle::Throttle;
@@ -12,9 +13,7 @@ use keepahead_core::device::BdiName;
 use keepahead_core::event::OpenFiles;
 use keepahead_core::units::Kib;
 use rustix::fs::Advice;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -90,11 +89,15 @@ impl OpenFilesActuator {
         };
     }
 
-    /// Takes one of these windows back from the files that a process has open on `bdi`: they follow their device again. How many.
-    pub fn withdraw(&mut self, bdi: &BdiName, pid: u32, windows: &[Kib]) -> Result<usize, ActuatorError> {
+    /// Takes one of these windows back from files that somebody has open on `bdi`: they follow their device again. How many.
+    pub fn withdraw(&mut self, bdi: &BdiName, from: &Bearer, windows: &[Kib]) -> Result<usize, ActuatorError> {
         let pages: Vec<u64> = windows.iter().map(|w| w.pages()).collect();
         let listed = self.scanner.scan(std::slice::from_ref(bdi))?;
-        let ours = |f: &&OpenFile| f.tgid == pid && f.ra_pages != f.bdi_ra_pages && pages.contains(&u64::from(f.ra_pages));
+        let theirs = |file: &OpenFile| match from {
+            Bearer::Process(pid) => file.tgid == *pid,
+            Bearer::Rule(rule) => file.tgid != self.me && rule.names(file, &self.proc),
+        };
+        let ours = |f: &&OpenFile| f.ra_pages != f.bdi_ra_pages && pages.contains(&u64::from(f.ra_pages)) && theirs(f);
         Ok(listed.iter().filter(ours).filter(|file| advise_normal(file)).count())
     }
 
@@ -130,18 +133,4 @@ fn advise_normal(file: &OpenFile) -> bool {
     let Some(fd) = borrow(file) else { return false };
     // Length 0: to the end of the file. The descriptor is closed on return, whatever happens.
     rustix::fs::fadvise(&fd, 0, None, Advice::Normal).is_ok()
-}
-
-/// The same open file in this process, made sure to be the one that was listed: between the listing and now the descriptor may
-/// have been closed and its number used again.
-fn borrow(file: &OpenFile) -> Option<OwnedFd> {
-    let pid = Pid::from_raw(i32::try_from(file.tgid).ok()?)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    let fd = pidfd_getfd(&pidfd, i32::try_from(file.fd).ok()?, PidfdGetfdFlags::empty()).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    let dev = (u64::from(file.dev >> 20), u64::from(file.dev & 0xf_ffff));
-    let same_dev = (u64::from(rustix::fs::major(stat.st_dev)), u64::from(rustix::fs::minor(stat.st_dev))) == dev;
-    // btrfs shows each subvolume's own device number, which the superblock does not have: the inode number has to do there.
-    let btrfs = file.bdi.0.starts_with("btrfs-");
-    (stat.st_ino == file.ino && (same_dev || btrfs)).then_some(fd)
 }

@@ -46,7 +46,7 @@ impl FileRules {
 }
 
 impl Rule {
-    fn fits(&self, holder: &Holder) -> bool {
+    pub(super) fn fits(&self, holder: &Holder) -> bool {
         // A rule without any part fits nobody: an empty table in the config must not deny everything.
         (self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some())
             && self.comm.as_ref().is_none_or(|pattern| glob_matches(pattern, &holder.comm))

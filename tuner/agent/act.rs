@@ -124,9 +124,9 @@ impl Hands {
     /// Takes windows that an earlier run, ended by force, gave to open files back from those that still have them.
     fn withdraw_windows(&mut self) {
         for left in self.journal.outstanding().into_iter().filter(|o| o.identity.starts_with(super::windows::IDENTITY)) {
-            let pid = left.identity[super::windows::IDENTITY.len()..].split(':').next().and_then(|pid| pid.parse().ok());
             let on = BdiName(left.bdi.0.split('/').next().unwrap_or_default().to_owned());
-            match pid.map_or(Ok(0), |pid: u32| self.actuator.withdraw(&on, pid, &left.ours)) {
+            let from = super::windows::bearer(&left.identity);
+            match from.map_or(Ok(0), |from| self.actuator.withdraw(&on, &from, &left.ours)) {
                 Ok(files) => {
                     eprintln!(
                         "keepahead: left behind by an earlier run: {}: {files} open files have their device's window again",

@@ -9,9 +9,11 @@ mod leave;
 mod observe;
 mod orders;
 pub mod report;
+mod ruled;
 mod signals;
 mod windows;
 
+use crate::actuator::ruled::{Ruled, WorkloadRule};
 use crate::actuator::{Hotplug, Plugged, Roots, knob::Knob, watch::Watch};
 use crate::cli::output;
 use crate::cli::{Exit, Format, Refused};
@@ -75,6 +77,8 @@ struct Agent {
     board: Option<AgentEnd>,
     /// Workloads whose open files have a window of their own.
     owners: windows::Owners,
+    /// Programs that cannot be changed, where the configuration has rules for them.
+    ruled: Option<Ruled>,
 }
 
 /// Runs until the duration is over, a signal comes, or something breaks; originals are back when it returns.
@@ -130,6 +134,7 @@ impl Agent {
             }
         };
         let state = State::new(plan.config.settings.clone(), plan.dry_run);
+        let ruled = load_rules(&plan.config.workloads, &roots);
         let hotplug = Hotplug::new(roots.clone())?;
         let watch = hands.as_ref().and_then(|_| watch_knobs(&roots));
         Ok(Agent {
@@ -150,6 +155,7 @@ impl Agent {
             last_full: Nanos(0),
             board: None,
             owners: windows::Owners::new(),
+            ruled,
         })
     }
 
@@ -296,6 +302,7 @@ impl Agent {
             self.changes_of_devices()?;
             self.look_after_files();
             self.look_after_workloads()?;
+            self.look_after_rules()?;
             self.report_overflow();
         }
         self.note_writers();
@@ -403,12 +410,22 @@ impl Agent {
     fn by_hand(&self, record: &Record) -> Option<String> {
         let What::Proposed { to, .. } = &record.what else { return None };
         let device = self.state.devices().find(|d| d.device.bdi == record.bdi)?;
+        if device.device.kind == DeviceKind::OpenFiles {
+            return Some("    by hand: nothing does that for open files of others; `keepahead run` does\n".into());
+        }
         let mut text = String::from("    by hand:\n");
         for line in crate::actuator::apply_lines(&device.device, *to) {
             text += &format!("      {line}\n");
         }
         Some(text)
     }
+}
+
+fn load_rules(rules: &[WorkloadRule], roots: &Roots) -> Option<Ruled> {
+    if rules.is_empty() {
+        return None;
+    }
+    Ruled::load(rules.to_vec(), &roots.proc).inspect_err(|e| tracing::warn!("[[workload]] rules have no effect: {e}")).ok()
 }
 
 /// Without it writers are noticed at the next tick all the same, but not named.

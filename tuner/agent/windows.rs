@@ -6,6 +6,8 @@
 use super::Agent;
 use super::act::Hands;
 use crate::actuator::file_window;
+use crate::actuator::ruled::{self, Bearer};
+use crate::actuator::scan::OpenFile;
 use crate::control::{OwnWindow, Workload};
 use crate::sensor::{Inode, Part, part_name};
 use keepahead_core::device::{BdiName, Device, DeviceKind};
@@ -14,19 +16,33 @@ use keepahead_core::region::{AdviceOrder, RegionTick};
 use keepahead_core::sample::Sample;
 use keepahead_core::units::{Kib, Nanos};
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How identities of such devices begin; the process that registered follows.
+/// How identities of such devices begin; the process that registered follows, or the rule that names the files.
 pub const IDENTITY: &str = "open-files:";
 
-/// A workload whose files have a window of their own.
+/// Whose the files are.
+pub enum Whose {
+    /// He handed his descriptors over.
+    Client(Arc<Workload>),
+    /// A rule of the configuration names them, as they were last listed.
+    Rule(Vec<OpenFile>),
+}
+
+impl Whose {
+    pub fn client(&self) -> Option<&Arc<Workload>> {
+        if let Whose::Client(workload) = self { Some(workload) } else { None }
+    }
+}
+
+/// Files that have a window of their own.
 pub struct Owner {
-    workload: Arc<Workload>,
+    pub whose: Whose,
     /// The device that bears the files.
     on: BdiName,
-    files: Vec<Inode>,
+    pub files: Vec<Inode>,
     /// Regions of their mappings that the workload's process may be told to advise.
     parts: Vec<Part>,
     why: String,
@@ -39,7 +55,7 @@ impl Agent {
     pub(super) fn look_after_workloads(&mut self) -> anyhow::Result<()> {
         let Some(board) = &self.board else { return Ok(()) };
         let living = board.roll.living();
-        let gone = |owner: &Owner| !living.iter().any(|w| w.id == owner.workload.id);
+        let gone = |owner: &Owner| owner.whose.client().is_some_and(|w| !living.iter().any(|living| living.id == w.id));
         let over: Vec<BdiName> = self.owners.iter().filter(|(_, o)| gone(o)).map(|(name, _)| name.clone()).collect();
         for name in over {
             self.end_window(&name)?;
@@ -52,7 +68,7 @@ impl Agent {
     }
 
     fn look_after(&mut self, workload: &Arc<Workload>) -> anyhow::Result<()> {
-        let known = self.owners.iter().find(|(_, o)| o.workload.id == workload.id).map(|(name, o)| {
+        let known = self.owners.iter().find(|(_, o)| o.whose.client().is_some_and(|w| w.id == workload.id)).map(|(name, o)| {
             let seen = (o.files.len(), o.parts.clone());
             (name.clone(), seen)
         });
@@ -67,16 +83,9 @@ impl Agent {
         }
         let Some(on) = self.device_of(number) else { return Ok(()) };
         let name = BdiName(format!("{}/{}", on.bdi, workload.id));
-        if let Err(e) = self.sensor.count_apart(&name, &inodes, &parts) {
-            tracing::debug!("workload {}: its files keep the device's window: {e}", workload.name);
+        if !self.count_apart(&name, Whose::Client(workload.clone()), &on.bdi, inodes, parts) {
             return Ok(());
         }
-        if let Some(hands) = &mut self.hands {
-            hands.leave_alone(&name, &inodes);
-        }
-        let why = self.owners.get(&name).map_or("watched".into(), |o| o.why.clone());
-        let owner = Owner { workload: workload.clone(), on: on.bdi.clone(), files: inodes, parts, why };
-        self.owners.insert(name.clone(), owner);
         if let Some((_, (count, _))) = known {
             if count == files.len() {
                 return Ok(());
@@ -85,14 +94,35 @@ impl Agent {
             let value = self.state.devices().find(|d| d.device.bdi == name).map(|d| d.current());
             return value.map_or(Ok(()), |value| self.give(&name, value).map(|_| ()).or(Ok(())));
         }
-        let device = Device {
-            label: format!("{} on {}", workload.name, on.label),
-            kind: DeviceKind::OpenFiles,
-            identity: format!("{IDENTITY}{}:{}", workload.pid, workload.id),
-            original: self.knob.read(&on.bdi).unwrap_or(on.original),
-            bdi: name,
-            ..on
-        };
+        self.appears(name, &workload.name, format!("{IDENTITY}{}:{}", workload.pid, workload.id), on)
+    }
+
+    /// Counts files under a name of their own. `false` where the probes have no room.
+    pub(super) fn count_apart(
+        &mut self,
+        name: &BdiName,
+        whose: Whose,
+        on: &BdiName,
+        files: Vec<Inode>,
+        parts: Vec<Part>,
+    ) -> bool {
+        if let Err(e) = self.sensor.count_apart(name, &files, &parts) {
+            tracing::debug!("{name}: its files keep the device's window: {e}");
+            return false;
+        }
+        if let Some(hands) = &mut self.hands {
+            hands.leave_alone(name, &files);
+        }
+        let why = self.owners.get(name).map_or("watched".into(), |o| o.why.clone());
+        self.owners.insert(name.clone(), Owner { whose, on: on.clone(), files, parts, why });
+        true
+    }
+
+    /// To the loop the files are a device from now on.
+    pub(super) fn appears(&mut self, bdi: BdiName, name: &str, identity: String, on: Device) -> anyhow::Result<()> {
+        let label = format!("{name} on {}", on.label);
+        let original = self.knob.read(&on.bdi).unwrap_or(on.original);
+        let device = Device { label, kind: DeviceKind::OpenFiles, identity, original, bdi, ..on };
         self.feed(Input::Appeared { now: super::now(), device, hands_off: false })
     }
 
@@ -107,7 +137,8 @@ impl Agent {
         self.state.devices().find(ours).map(|d| d.device.clone())
     }
 
-    fn end_window(&mut self, name: &BdiName) -> anyhow::Result<()> {
+    pub(super) fn end_window(&mut self, name: &BdiName) -> anyhow::Result<()> {
+        self.give_back(name);
         self.owners.remove(name);
         if let Err(e) = self.sensor.count_apart(name, &[], &[]) {
             tracing::warn!("{name}: {e}");
@@ -123,6 +154,17 @@ impl Agent {
     pub(super) fn end_windows(&mut self) -> anyhow::Result<()> {
         let all: Vec<BdiName> = self.owners.keys().cloned().collect();
         all.iter().try_for_each(|name| self.end_window(name))
+    }
+
+    /// Files that a rule names follow their device again. A client's were seen to by the socket's side.
+    fn give_back(&mut self, name: &BdiName) {
+        let Some(owner) = self.owners.get(name).filter(|o| o.whose.client().is_none() && self.hands.is_some()) else { return };
+        let device = self.state.devices().find(|d| d.device.bdi == owner.on).map(|d| d.current());
+        if let Some(device) = device
+            && let Err(e) = self.give(name, device)
+        {
+            tracing::warn!("{name}: its files may keep their window until they are closed: {e}");
+        }
     }
 
     /// Carries out an action on such a device.
@@ -147,25 +189,37 @@ impl Agent {
     }
 
     /// Gives the files of a workload a window. Promised for the device's own knob too, which holds the window for an instant.
-    fn give(&mut self, name: &BdiName, window: Kib) -> Result<usize, String> {
+    pub(super) fn give(&mut self, name: &BdiName, window: Kib) -> Result<usize, String> {
         let owner = self.owners.get(name).ok_or("the workload is gone")?;
         let on = self.state.devices().find(|d| d.device.bdi == owner.on).ok_or("its device is gone")?;
         let (device, present) = (on.device.clone(), on.current());
         let hands: &mut Hands = self.hands.as_mut().ok_or("a dry run writes nothing")?;
         let intent = hands.promise(&device, present, window, SetReason::Trial).map_err(|e| e.to_string())?;
-        let workload = owner.workload.clone();
-        let (_, files) = workload.with_descriptions().ok_or("it has too many files by now")?;
-        let given = {
-            let theirs: Vec<BorrowedFd<'_>> = files.iter().filter_map(|f| f.description()).collect();
-            let still = || !workload.is_closed();
-            file_window::give(&self.knob, &owner.on, present, window, &theirs, still)
+        let given = match &owner.whose {
+            Whose::Client(workload) => {
+                let (_, files) = workload.with_descriptions().ok_or("it has too many files by now")?;
+                let theirs: Vec<BorrowedFd<'_>> = files.iter().filter_map(|f| f.description()).collect();
+                file_window::give(&self.knob, &owner.on, present, window, &theirs, || !workload.is_closed())
+            }
+            Whose::Rule(files) => {
+                let theirs: Vec<OwnedFd> = files.iter().filter_map(ruled::borrow).collect();
+                if theirs.is_empty() {
+                    return Err(format!(
+                        "none of its {} files could be borrowed (closed, or Yama forbids pidfd_getfd)",
+                        files.len()
+                    ));
+                }
+                file_window::give(&self.knob, &owner.on, present, window, &theirs, || true)
+            }
         };
         let applied =
             Applied { bdi: device.bdi, old: window, wanted: present, read_back: present, files: OpenFiles::default() };
         if given.is_ok() {
             hands.kept_promise(intent, &applied);
         }
-        workload.advised_anew();
+        if let Some(workload) = owner.whose.client() {
+            workload.advised_anew();
+        }
         given.map_err(|e| e.to_string())
     }
 
@@ -193,7 +247,7 @@ impl Agent {
     pub(super) fn look_at_regions(&self, at: Nanos, full: bool, samples: &BTreeMap<BdiName, Sample>) -> Vec<Input> {
         let look = |(name, owner): (&BdiName, &Owner)| {
             let watched = self.state.devices().find(|d| d.device.bdi == *name)?;
-            let standing = owner.workload.regions.standing();
+            let standing = owner.whose.client()?.regions.standing();
             let tick = |part: &Part| {
                 let held = standing.get(&part.number)?;
                 let counters = samples.get(&part_name(name, part.number)).map(|s| s.counters).unwrap_or_default();
@@ -209,8 +263,8 @@ impl Agent {
     /// Hands orders to the processes that must carry them out.
     pub(super) fn pass_on(&self, orders: Vec<AdviceOrder>) {
         for order in orders {
-            if let Some(owner) = self.owners.get(&order.bdi) {
-                owner.workload.regions.order(order.region, order.advice, &order.why);
+            if let Some(workload) = self.owners.get(&order.bdi).and_then(|o| o.whose.client()) {
+                workload.regions.order(order.region, order.advice, &order.why);
             }
         }
     }
@@ -222,8 +276,19 @@ impl Agent {
             let device_kib =
                 self.state.devices().find(|d| d.device.bdi == owner.on).map_or(watched.device.original, |d| d.current());
             let window = OwnWindow { kib: watched.current(), device_kib, pattern: watched.pattern(), why: owner.why.clone() };
-            owner.workload.progress().window = Some(window);
+            if let Some(workload) = owner.whose.client() {
+                workload.progress().window = Some(window);
+            }
         }
+    }
+}
+
+/// Whose files had windows, by the identity under which the journal knows them.
+pub fn bearer(identity: &str) -> Option<Bearer> {
+    let whose = identity.strip_prefix(IDENTITY)?;
+    match whose.split(':').next().and_then(|pid| pid.parse().ok()) {
+        Some(pid) => Some(Bearer::Process(pid)),
+        None => serde_json::from_str(whose).ok().map(Box::new).map(Bearer::Rule),
     }
 }
 

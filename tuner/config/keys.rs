@@ -2,8 +2,9 @@
 //! What a configuration key is: takes an entry of [`KEYS`] and a [`Config`], gives the key's range and value in words of the
 //! file, and the whole documented file ([`documented`]).
 
-use super::table::{KEYS, TABLES};
+use super::table::{KEYS, TABLES, WORKLOAD, WORKLOADS};
 use super::{Config, OnExit, SocketMode};
+use crate::actuator::ruled::WorkloadRule;
 use crate::actuator::rules::Rule;
 use keepahead_core::settings::PolicyName;
 use keepahead_core::units::Nanos;
@@ -144,6 +145,15 @@ pub fn documented(config: &Config) -> String {
             text += &format!("\n# {}\n# {unit}Range: {}. Default: {default}.\n", key.meaning, key.limit.range());
             text += &format!("{} = {}\n", key.name, (key.slot)(&mut config).toml());
         }
+    }
+    text += &format!("\n{WORKLOADS}");
+    for WorkloadRule { name, who, path } in &config.workloads {
+        let quoted = |text: &String| toml::Value::from(text.as_str()).to_string();
+        let given =
+            [("name", Some(quoted(name))), ("path", path.as_ref().map(quoted)), ("comm", who.comm.as_ref().map(quoted))];
+        let more = [("uid", who.uid.map(|uid| uid.to_string())), ("cgroup", who.cgroup.as_ref().map(quoted))];
+        let lines = given.into_iter().chain(more).filter_map(|(key, value)| Some(format!("{key} = {}\n", value?)));
+        text += &format!("\n[[{WORKLOAD}]]\n{}", lines.collect::<String>());
     }
     text
 }

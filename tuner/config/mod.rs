@@ -7,12 +7,14 @@ mod glob;
 mod keys;
 mod parse;
 mod problem;
+mod rules;
 mod table;
 
 pub use glob::matches as glob_matches;
 pub use keys::documented;
 pub use problem::{ConfigError, Problem};
 
+use crate::actuator::ruled::WorkloadRule;
 use crate::actuator::rules::{FileRules, Rule};
 use keepahead_core::device::Device;
 use keepahead_core::settings::Settings;
@@ -32,6 +34,8 @@ pub struct Config {
     pub open_files: OpenFiles,
     pub journal: Journal,
     pub control: Control,
+    /// Programs that cannot be changed, whose open files get a window of their own.
+    pub workloads: Vec<WorkloadRule>,
 }
 
 /// Which devices to tune. A pattern is a glob (`*`, `?`) on the bdi name, the label or the identity.

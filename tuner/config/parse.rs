@@ -3,9 +3,9 @@
 //! list of keys instead of deriving `Deserialize`, because a derived one stops at the first problem and knows no lines for limits.
 
 use super::keys::{Key, Limit, Slot};
-use super::table::{KEYS, ORDERED, TABLES};
+use super::rules::{rule, workload};
+use super::table::{KEYS, ORDERED, TABLES, WORKLOAD, WORKLOADS_MOST};
 use super::{Config, OnExit, Problem, SocketMode};
-use crate::actuator::rules::Rule;
 use keepahead_core::settings::PolicyName;
 use keepahead_core::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +57,11 @@ impl Walk<'_> {
         for (name, node) in tree {
             let known = TABLES.iter().any(|(t, _)| *t == name.get_ref().as_ref());
             match node.get_ref() {
+                DeValue::Array(rules) if name.get_ref() == WORKLOAD => self.workloads(rules),
+                _ if name.get_ref() == WORKLOAD => {
+                    let message = "is a list of rules: write [[workload]] above each one's conditions".to_owned();
+                    self.problem(name.span().start, WORKLOAD, Some(self.written(node)), message);
+                }
                 DeValue::Table(table) if known => self.keys(name.get_ref(), table),
                 _ if known => {
                     let message = format!("is a table: write [{0}] on a line of its own, and its keys below", name.get_ref());
@@ -82,6 +87,21 @@ impl Walk<'_> {
             self.lines.insert(path.clone(), self.line(name.span().start));
             if let Err(message) = set((key.slot)(&mut self.config), key, node.get_ref()) {
                 self.problem(name.span().start, &path, Some(self.written(node)), message);
+            }
+        }
+    }
+
+    fn workloads(&mut self, rules: &[Node<'_>]) {
+        for node in rules {
+            let taken = |name: &str| self.config.workloads.iter().any(|w| w.name == name);
+            match workload(node.get_ref(), taken) {
+                Ok(rule) if self.config.workloads.len() < WORKLOADS_MOST => self.config.workloads.push(rule),
+                Ok(_) => {
+                    let message =
+                        format!("is one rule too many: at most {WORKLOADS_MOST}; let one rule name several programs by globs");
+                    self.problem(node.span().start, WORKLOAD, None, message);
+                }
+                Err(message) => self.problem(node.span().start, WORKLOAD, None, message),
             }
         }
     }
@@ -176,7 +196,7 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn text(value: &DeValue<'_>) -> Option<String> {
+pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
     value.as_str().filter(|s| !s.is_empty()).map(str::to_owned)
 }
 
@@ -238,28 +258,4 @@ fn out_of_range(key: &Key, below: bool) -> String {
     let side = if below { "below" } else { "above" };
     let unit = if key.unit.is_empty() { String::new() } else { format!(" ({})", key.unit) };
     format!("is {side} the allowed range, {}{unit}", key.limit.range())
-}
-
-fn rule(value: &DeValue<'_>) -> Result<Rule, String> {
-    let table = value.as_table().ok_or_else(|| format!("wants {}", Limit::Rules.range()))?;
-    let mut rule = Rule::default();
-    for (name, node) in table {
-        let value = node.get_ref();
-        let good = match name.get_ref().as_ref() {
-            "comm" => text(value).map(|v| rule.comm = Some(v)),
-            "cgroup" => text(value).map(|v| rule.cgroup = Some(v)),
-            "uid" => {
-                let uid = value.as_integer().and_then(|i| u32::from_str_radix(i.as_str(), i.radix()).ok());
-                uid.map(|v| rule.uid = Some(v))
-            }
-            other => return Err(format!("unknown condition {other}; the known ones are comm, uid and cgroup")),
-        };
-        good.ok_or_else(|| format!("condition {} wants another value; wanted is {}", name.get_ref(), Limit::Rules.range()))?;
-    }
-    // A rule without conditions would match every process: surely not what was meant.
-    if rule == Rule::default() {
-        Err(format!("a rule without conditions; wanted is {}", Limit::Rules.range()))
-    } else {
-        Ok(rule)
-    }
 }

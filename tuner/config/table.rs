@@ -121,3 +121,18 @@ pub const TABLES: &[(&str, &str)] = &[
         "The control socket (docs/control.md). Of those who may connect, each list names users (\"alice\", \"1000\"), groups (\"%staff\") or all (\"*\"); root may always.",
     ),
 ];
+
+/// The list of rules for programs that cannot be changed.
+pub const WORKLOAD: &str = "workload";
+/// Rules: each takes a slot of the probes' counters, of which there are 64, on each device where it names files.
+pub const WORKLOADS_MOST: usize = 32;
+pub const WORKLOADS: &str = "\
+# Programs that cannot be changed (docs/control.md): the open files that a rule names get a readahead window of their own, tried and
+# verified like a device's. No rule: nothing of the kind happens. All conditions given must hold, and one must be given; the first
+# rule that names a file has it. path: glob on the path under which the file is open. comm, uid, cgroup: as in open_files.allow.
+#
+# [[workload]]
+# name = \"postgres\"
+# comm = \"postgres*\"
+# path = \"/srv/db/*\"
+";

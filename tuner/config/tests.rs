@@ -191,6 +191,31 @@ fn value(limit: Limit) -> BoxedStrategy<String> {
     }
 }
 
+#[test]
+fn workload_rules_are_read_written_and_refused_with_reasons() {
+    let text = "[[workload]]\nname = \"db\"\ncomm = \"postgres*\"\nuid = 26\n[[workload]]\nname = \"models\"\npath = \"/srv/*.gguf\"\n";
+    let config = Config::parse(text).unwrap();
+    let [db, models] = config.workloads.as_slice() else { panic!("{config:?}") };
+    assert_eq!((db.name.as_str(), db.who.comm.as_deref(), db.who.uid, &db.path), ("db", Some("postgres*"), Some(26), &None));
+    assert_eq!((models.path.as_deref(), &models.who), (Some("/srv/*.gguf"), &Rule::default()));
+    assert_eq!(Config::parse(&documented(&config)).unwrap(), config);
+    for (text, wanted) in [
+        ("[workload]\nname = \"db\"", "1: workload = [workload]: is a list of rules: write [[workload]]"),
+        ("[[workload]]\ncomm = \"x\"", "wants a name of 1 to 64 printable characters without /, not \"\""),
+        ("[[workload]]\nname = \"a/b\"\ncomm = \"x\"", "not \"a/b\""),
+        ("[[workload]]\nname = \"db\"", "rule \"db\" has no condition: give at least one of path, comm, uid and cgroup"),
+        ("[[workload]]\nname = \"db\"\npath = \"srv\"", "path wants a glob on whole paths, such as \"/srv/db/*\""),
+        ("[[workload]]\nname = \"db\"\nuser = 1", "unknown condition user; the known ones are path, comm, uid and cgroup"),
+        ("[[workload]]\nname = \"db\"\nuid = \"root\"", "condition uid wants another value"),
+        (&format!("{text}[[workload]]\nname = \"db\"\nuid = 1"), "name \"db\" is given to an earlier rule; each wants its own"),
+    ] {
+        let found = problems(text);
+        assert!(found.contains(wanted), "{text:?}: {found:?}");
+    }
+    let many: String = (0..33).map(|n| format!("[[workload]]\nname = \"{n}\"\nuid = {n}\n")).collect();
+    assert!(problems(&many).contains("one rule too many: at most 32"), "{}", problems(&many));
+}
+
 proptest! {
     #[test]
     fn any_valid_config_round_trips(values in KEYS.iter().map(|k| value(k.limit)).collect::<Vec<_>>()) {

@@ -79,7 +79,7 @@ pub fn part_name(name: &BdiName, number: u32) -> BdiName {
 }
 
 /// A file, as the kernel tells it from others while it is open. The device number is that of its superblock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Inode {
     pub ino: u64,
     pub major: u32,
