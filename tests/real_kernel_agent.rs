@@ -63,6 +63,46 @@ mod real_kernel {
         assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
     }
 
+    /// Bad: nothing changes and the caller is told why. Good: from now on, in the policy too; and the journal is replayed through it.
+    #[test]
+    fn the_configuration_is_read_again_whole_or_not_at_all() {
+        let Some(bench) = Bench::new() else { return };
+        let (config, socket) = (bench.state.path().join("keepahead.toml"), bench.state.path().join("control.sock"));
+        let write = |rest: &str| std::fs::write(&config, format!("[control]\nsocket = {socket:?}\n{rest}")).unwrap();
+        let reload = || {
+            let output = Command::new(KEEPAHEAD).arg("reload").arg("--socket").arg(&socket).output().unwrap();
+            (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        };
+        write("[guards]\ntrials_per_hour = 0\n");
+        let work = bench.work("seq-read:90");
+        // Without a terminal, whose end SIGHUP would mean.
+        let mut command = Command::new("setsid");
+        command.arg(KEEPAHEAD).args(["--format", "json", "run", "--device", &bench.testbed.name, "--state-dir"]);
+        let mut agent = Agent::start(command.arg(bench.state.path()).arg("--config").arg(&config));
+        agent.wait(20, "hold", |r| r["record"] == "held" && r["reason"].to_string().contains("trials"));
+
+        write("[guards]\ntrials_per_hour = 1000000\n");
+        let (done, said) = reload();
+        assert!(!done && said.contains("guards.trials_per_hour") && said.contains("3600"), "{said}");
+        write("[guards]\ntrials_per_hour = 100\n[agent]\npolicy = \"learned\"\n[journal]\nrecords_days = 7\n");
+        let (done, said) = reload();
+        assert!(done && said.contains("changed: guards.trials_per_hour, agent.policy\n"), "{said}");
+        assert!(said.contains("only after a restart: journal.records_days\n"), "{said}");
+        let begun = agent.wait(20, "trial", |r| r["record"] == "trial_started");
+        assert!(begun["proposal"]["reason"].as_str().unwrap().starts_with("sequential reads (confidence "), "{begun}");
+
+        write("[guards]\ntrials_per_hour = 0\n");
+        agent.signal(Signal::SIGHUP);
+        let ended = agent.wait(20, "verdict", |r| r["record"] == "trial_ended");
+        assert_eq!(ended["verdict"]["reason"], "the configuration was read anew", "{ended}");
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert_eq!(bench.value(), 128);
+        let replay = Command::new(KEEPAHEAD).arg("replay").arg(bench.state.path().join("journal.sqlite")).output().unwrap();
+        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+    }
+
     /// Trials go back to the original in every other block, also where it is no power of two (a loop device here began with 2560).
     #[test]
     fn an_odd_original_is_tried_against_and_restored() {

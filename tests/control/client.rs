@@ -36,9 +36,9 @@ impl Server {
         let group = nix::unistd::getgid().to_string();
         let mut config = config::Control { socket: path.clone(), mode, group, ..config::Control::default() };
         change(&mut config);
-        let (board, agent) = board().unwrap();
+        let (board, agent) = board(config.clone()).unwrap();
         let listening = Listening::open(&config).unwrap();
-        let control = Control::start(listening, config, pressure_most, board).unwrap();
+        let control = Control::start(listening, pressure_most, board).unwrap();
         Server { path, _control: control, agent: Mutex::new(agent), _dir: dir }
     }
 

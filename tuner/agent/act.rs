@@ -105,6 +105,11 @@ impl Hands {
         input
     }
 
+    /// What becomes of the values in the end.
+    pub fn on_exit(&mut self, on_exit: OnExit) {
+        self.on_exit = on_exit;
+    }
+
     /// Declares a write; the journal has it when this returns.
     pub fn promise(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Result<IntentId, JournalError> {
         self.journal.intent(device, from, to, why)

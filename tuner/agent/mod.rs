@@ -8,6 +8,7 @@ mod act;
 mod leave;
 mod observe;
 mod orders;
+mod reload;
 pub mod report;
 mod ruled;
 mod signals;
@@ -28,6 +29,7 @@ use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Action, Input, Machine, Record, What, Writer};
 use keepahead_core::policy::Policy;
 use keepahead_core::sample::Counters;
+use keepahead_core::settings::PolicyName;
 use keepahead_core::step::{State, step};
 use keepahead_core::units::Nanos;
 use keepahead_policies::rules::Rules;
@@ -45,6 +47,8 @@ const FILES_SHOWN: usize = 3;
 /// What `keepahead run` was asked to do.
 pub struct Plan {
     pub config: Config,
+    /// Where that was read, for a reload; `None`: the default place.
+    pub config_file: Option<PathBuf>,
     pub state_dir: PathBuf,
     pub dry_run: bool,
     /// Names of devices; empty: all that the configuration selects.
@@ -126,13 +130,7 @@ impl Agent {
             eprintln!("keepahead: {why}\nkeepahead: coarse suggestions from /proc/diskstats only; no hits, no misses");
         }
         let hands = if plan.dry_run { None } else { Some(Hands::open(&plan, &roots)?) };
-        let policy: Box<dyn Policy> = match keepahead_policies::named(plan.config.settings.policy) {
-            Ok(policy) => policy,
-            Err(e) => {
-                tracing::warn!("{e}; the rules go on");
-                Box::new(Rules)
-            }
-        };
+        let policy = load_policy(plan.config.settings.policy);
         let state = State::new(plan.config.settings.clone(), plan.dry_run);
         let ruled = load_rules(&plan.config.workloads, &roots);
         let hotplug = Hotplug::new(roots.clone())?;
@@ -177,6 +175,10 @@ impl Agent {
                     return Ok(Exit::Ok);
                 }
                 Wake::TakeBack => _ = self.take_back(None)?,
+                Wake::Reload => match self.reload()? {
+                    Ok(reply) => tracing::info!("SIGHUP: the configuration was read anew: {reply}"),
+                    Err(e) => tracing::error!("SIGHUP: the old configuration goes on: {e}"),
+                },
                 Wake::Order => self.carry_out_orders()?,
                 Wake::Knob if self.note_writers() => next = now(),
                 Wake::Knob | Wake::Time => {}
@@ -419,6 +421,13 @@ impl Agent {
         }
         Some(text)
     }
+}
+
+fn load_policy(name: PolicyName) -> Box<dyn Policy> {
+    keepahead_policies::named(name).unwrap_or_else(|e| {
+        tracing::warn!("{e}; the rules go on");
+        Box::new(Rules)
+    })
 }
 
 fn load_rules(rules: &[WorkloadRule], roots: &Roots) -> Option<Ruled> {

@@ -19,9 +19,9 @@ impl Agent {
         }
         let opened = || -> anyhow::Result<_> {
             let listening = Listening::open(config)?;
-            let (board, end) = control::board()?;
+            let (board, end) = control::board(config.clone())?;
             let most = self.plan.config.settings.memory_pressure_max;
-            Ok((Control::start(listening, config.clone(), most, board)?, end))
+            Ok((Control::start(listening, most, board)?, end))
         };
         match opened() {
             Ok((control, end)) => {
@@ -69,6 +69,7 @@ impl Agent {
             }
             Order::Pin(name, value) => return self.pin(&name, value),
             Order::Unpin(name) => return self.unpin(&name),
+            Order::Reload => return self.reload(),
             Order::Restore => return self.restore_all(),
         }
         Ok(Ok(json!({})))

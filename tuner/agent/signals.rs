@@ -17,14 +17,17 @@ pub enum Wake {
     Knob,
     /// An order waits on the control socket.
     Order,
-    /// SIGTERM, SIGINT, SIGHUP or SIGQUIT.
+    /// SIGTERM, SIGINT or SIGQUIT; SIGHUP where there was a terminal, which has gone then.
     Leave(&'static str),
     /// SIGUSR1: take back the devices that somebody else wrote to.
     TakeBack,
+    /// SIGHUP to an agent without a terminal.
+    Reload,
 }
 
 pub struct Signals {
     fd: SignalFd,
+    terminal: bool,
 }
 
 impl Signals {
@@ -34,7 +37,8 @@ impl Signals {
             set.add(signal);
         }
         set.thread_block()?;
-        Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+        let terminal = std::fs::File::open("/dev/tty").is_ok();
+        Ok(Signals { terminal, fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
 
     /// Sleeps until `deadline`, a signal, an order, or somebody else's write to a knob, whichever comes first.
@@ -68,6 +72,10 @@ impl Signals {
     fn next(&self) -> nix::Result<Option<Wake>> {
         let Some(info) = self.fd.read_signal()? else { return Ok(None) };
         let signal = Unix::try_from(info.ssi_signo as i32)?;
-        Ok(Some(if signal == Unix::SIGUSR1 { Wake::TakeBack } else { Wake::Leave(signal.as_str()) }))
+        Ok(Some(match signal {
+            Unix::SIGUSR1 => Wake::TakeBack,
+            Unix::SIGHUP if !self.terminal => Wake::Reload,
+            signal => Wake::Leave(signal.as_str()),
+        }))
     }
 }

@@ -56,6 +56,17 @@ fn say(reply: &Value, text: &str, format: Format) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+pub fn reload(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
+    let reply = Socket::connect(at)?.ask("Reload", json!({}))?;
+    let keys = |what: &str| -> Vec<&str> { reply[what].as_array().into_iter().flatten().filter_map(Value::as_str).collect() };
+    let (now, later) = (keys("changed"), keys("after_restart"));
+    let mut text = if now.is_empty() { "nothing to change\n".into() } else { format!("changed: {}\n", now.join(", ")) };
+    if !later.is_empty() {
+        text += &format!("only after a restart: {}\n", later.join(", "));
+    }
+    say(&reply, &text, format)
+}
+
 pub fn take_back(args: &TakeBackArgs, format: Format) -> anyhow::Result<Exit> {
     let parameters = args.device.as_ref().map_or(json!({}), |device| json!({ "device": device }));
     let reply = Socket::connect(&args.at)?.ask("TakeBack", parameters)?;

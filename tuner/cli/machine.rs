@@ -23,6 +23,7 @@ pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
         Verb::Status(at) => control::status(&at, format),
         Verb::Pause(at) => control::order(&at, "Pause", json!({}), "paused", format),
         Verb::Resume(at) => control::order(&at, "Resume", json!({}), "resumed", format),
+        Verb::Reload(at) => control::reload(&at, format),
         Verb::TakeBack(args) => control::take_back(&args, format),
         Verb::Pin(args) => control::pin(&args, format),
         Verb::Unpin(args) => control::unpin(&args, format),
@@ -73,6 +74,11 @@ impl replay::Replayable for Step {
     }
 
     fn input(&mut self, input: &Input) -> Vec<Record> {
+        if let (Input::Settings { settings, .. }, Some((_, policy))) = (input, &mut self.0)
+            && let Ok(chosen) = keepahead_policies::named(settings.policy)
+        {
+            *policy = chosen;
+        }
         self.0.as_mut().map_or(Vec::new(), |(state, policy)| step(state, &**policy, input).records)
     }
 }

@@ -77,6 +77,8 @@ pub enum Verb {
     Pause(SocketArgs),
     /// Start trials again after `pause`.
     Resume(SocketArgs),
+    /// Have the running agent read its configuration again, whole or not at all.
+    Reload(SocketArgs),
     /// Tune a device again that was left to somebody else.
     TakeBack(TakeBackArgs),
     /// Fix a device's read_ahead_kb until `unpin`; the original comes back when the agent leaves.

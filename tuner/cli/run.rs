@@ -8,6 +8,6 @@ use crate::agent::{self, Plan};
 pub fn run(args: RunArgs, format: Format) -> anyhow::Result<Exit> {
     let (config, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
     output::log_to_stderr(&config.agent.log, format)?;
-    let RunArgs { dry_run, device, duration, .. } = args;
-    agent::run(Plan { config, state_dir, dry_run, only: device, duration, format })
+    let RunArgs { dry_run, device, duration, config: config_file, .. } = args;
+    agent::run(Plan { config, config_file, state_dir, dry_run, only: device, duration, format })
 }

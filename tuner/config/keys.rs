@@ -129,6 +129,17 @@ fn rule(r: &Rule) -> String {
     format!("{{ {} }}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
+/// The keys that two configurations give other values, in the file's order.
+pub fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let (mut old, mut new) = (old.clone(), new.clone());
+    let differs = |key: &&Key| (key.slot)(&mut old).toml() != (key.slot)(&mut new).toml();
+    let mut changed: Vec<String> = KEYS.iter().filter(differs).map(Key::path).collect();
+    if old.workloads != new.workloads {
+        changed.push(WORKLOAD.into());
+    }
+    changed
+}
+
 /// The text of `config/keepahead.toml`: every key of `config` with meaning, unit, range and the default.
 pub fn documented(config: &Config) -> String {
     let (mut config, mut defaults) = (config.clone(), Config::default());

@@ -11,7 +11,7 @@ mod rules;
 mod table;
 
 pub use glob::matches as glob_matches;
-pub use keys::documented;
+pub use keys::{changes, documented};
 pub use problem::{ConfigError, Problem};
 
 use crate::actuator::ruled::WorkloadRule;

@@ -27,7 +27,7 @@ impl Class {
             "Register" | "AddFiles" | "Unregister" | "Plan" | "Position" | "Prefetch" | "Discard" | "AdviseMemory"
             | "AddRegions" | "RemoveRegion" | "Orders" | "Stats" => Class::Advise,
             "Pause" | "Resume" | "TakeBack" | "Pin" | "Unpin" => Class::Tune,
-            "Restore" => Class::Admin,
+            "Restore" | "Reload" => Class::Admin,
             _ => return None,
         })
     }

@@ -5,6 +5,7 @@
 use super::error::ControlError;
 use super::limits::RECORDS;
 use super::window::Roll;
+use crate::config;
 use arc_swap::ArcSwap;
 use keepahead_core::units::Kib;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -55,6 +56,7 @@ pub enum Order {
     TakeBack(Option<String>),
     Pin(String, Kib),
     Unpin(String),
+    Reload,
     Restore,
 }
 
@@ -71,6 +73,7 @@ pub struct Board {
     snapshot: Arc<ArcSwap<Snapshot>>,
     orders: SyncSender<Asked>,
     wake: Arc<EventFd>,
+    access: Arc<ArcSwap<config::Control>>,
     /// Who has registered.
     pub roll: Roll,
 }
@@ -82,22 +85,30 @@ pub struct AgentEnd {
     wake: Arc<EventFd>,
     records: VecDeque<Arc<Value>>,
     trials: VecDeque<Arc<Value>>,
+    access: Arc<ArcSwap<config::Control>>,
     pub roll: Roll,
 }
 
-/// Both sides.
-pub fn board() -> io::Result<(Board, AgentEnd)> {
+/// Both sides. `access`: who may do what, until it is changed.
+pub fn board(access: config::Control) -> io::Result<(Board, AgentEnd)> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
     let (send, orders) = sync_channel(ORDERS);
     let roll = Roll::default();
-    let board = Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone(), roll: roll.clone() };
-    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new(), trials: VecDeque::new(), roll }))
+    let access = Arc::new(ArcSwap::from_pointee(access));
+    let board =
+        Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone(), access: access.clone(), roll: roll.clone() };
+    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new(), trials: VecDeque::new(), access, roll }))
 }
 
 impl Board {
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Who may do what now.
+    pub fn access(&self) -> Arc<config::Control> {
+        self.access.load_full()
     }
 
     /// Hands an order over; where the answer will come.
@@ -134,6 +145,11 @@ impl AgentEnd {
             keep(&mut self.trials, record.clone());
         }
         keep(&mut self.records, record);
+    }
+
+    /// Calls from now on are judged by these lists.
+    pub fn permit(&self, access: config::Control) {
+        self.access.store(Arc::new(access));
     }
 
     pub fn publish(&self, mut snapshot: Snapshot) {

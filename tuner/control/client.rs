@@ -109,7 +109,7 @@ fn permitted<'c>(client: &Client, call: &'c Call) -> Result<&'c str, ControlErro
         return Err(ControlError::service("InterfaceNotFound", "interface", interface));
     }
     let class = Class::of(method).ok_or_else(|| ControlError::service("MethodNotFound", "method", &call.method))?;
-    client.peer.may(method, class, &client.shared.config)?;
+    client.peer.may(method, class, &client.shared.board.access())?;
     Ok(method)
 }
 

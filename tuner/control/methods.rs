@@ -115,6 +115,7 @@ pub async fn call(client: &mut Client, method: &str, call: &Call, fds: Vec<Owned
         "TakeBack" => order(client, parameters::<OfAnyDevice>(call).map(|p| Order::TakeBack(p.device))).await,
         "Pin" => order(client, parameters::<PinTo>(call).map(|p| Order::Pin(p.device, Kib(p.value_kib)))).await,
         "Unpin" => order(client, parameters::<OfDevice>(call).map(|p| Order::Unpin(p.device))).await,
+        "Reload" => order(client, parameters::<Nothing>(call).map(|_| Order::Reload)).await,
         "Restore" => order(client, parameters::<Nothing>(call).map(|_| Order::Restore)).await,
         "Register" => register(client, parameters(call)?, fds).await,
         "AddFiles" => {

@@ -30,7 +30,6 @@ pub use regions::{Held, Region};
 pub use window::{OwnWindow, Roll};
 pub use workload::{Hint, Workload};
 
-use crate::config;
 use lane::Lanes;
 use registry::Registry;
 use std::cell::RefCell;
@@ -55,7 +54,6 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// What the connections share; of the socket's thread alone.
 pub(crate) struct Shared {
     board: Board,
-    config: config::Control,
     registry: RefCell<Registry>,
     lanes: Lanes,
     transfers: Semaphore,
@@ -71,7 +69,7 @@ pub struct Control {
 
 impl Control {
     /// Starts to serve. `pressure_most`: PSI memory `some avg10`, percent, above which nothing is prefetched.
-    pub fn start(listening: Listening, config: config::Control, pressure_most: f64, board: Board) -> io::Result<Control> {
+    pub fn start(listening: Listening, pressure_most: f64, board: Board) -> io::Result<Control> {
         let (leave, leaving) = watch::channel(());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -82,9 +80,8 @@ impl Control {
         let descriptors_most = limit - OWN_DESCRIPTORS.min(limit / 4);
         let serve = move || {
             let shared = Rc::new(Shared {
+                registry: RefCell::new(Registry::new(u64::from(board.access().budget_mib) << 20, descriptors_most)),
                 board,
-                registry: RefCell::new(Registry::new(u64::from(config.budget_mib) << 20, descriptors_most)),
-                config,
                 lanes: Lanes::new(pressure_most),
                 transfers: Semaphore::new(BLOCKING_THREADS / 2),
                 started: Instant::now(),

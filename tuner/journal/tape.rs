@@ -274,6 +274,7 @@ fn time_of(input: &Input) -> Nanos {
         | Input::Pause { now }
         | Input::Resume { now }
         | Input::Pin { now, .. }
+        | Input::Settings { now, .. }
         | Input::Unpin { now, .. }
         | Input::Stop { now } => *now,
     }

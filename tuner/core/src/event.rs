@@ -5,6 +5,7 @@
 use crate::device::{BdiName, Device, QueueLimits};
 use crate::region::{Advice, RegionTick};
 use crate::sample::Sample;
+use crate::settings::Settings;
 use crate::units::{Kib, Nanos};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -66,6 +67,11 @@ pub enum Input {
     Unpin {
         now: Nanos,
         bdi: BdiName,
+    },
+    /// The configuration was read anew: running trials end with the old value, and what follows is decided by these.
+    Settings {
+        now: Nanos,
+        settings: Box<Settings>,
     },
     /// The agent is about to leave: end what runs, start nothing. The agent restores the originals itself.
     Stop {

@@ -160,6 +160,12 @@ pub fn step(state: &mut State, policy: &dyn Policy, input: &Input) -> Output {
             }
         }
         Input::Resume { .. } => state.paused = false,
+        Input::Settings { now, settings } => {
+            for watched in state.devices.values_mut() {
+                watched.stop("the configuration was read anew", *now, &state.settings, &mut out);
+            }
+            state.settings = *settings.clone();
+        }
         Input::Pin { now, bdi, value } => with(state, bdi, |w, settings| w.pin(*now, *value, settings, &mut out)),
         Input::Unpin { now, bdi } => with(state, bdi, |w, _| w.unpin(*now, &mut out)),
     }
