@@ -6,12 +6,9 @@
 //! nothing. So every file is followed by identity, and its number is judged by when it changed: a value that appeared while the
 //! bdi held it came from `open` or from us, any other came from the application.
 
-use super::scan::OpenFile;
+use super::scan::{ADVISED_MODES, OpenFile};
 use keepahead_core::device::BdiName;
 use std::collections::{BTreeSet, HashMap};
-
-/// `FMODE_RANDOM | FMODE_NOREUSE`: `POSIX_FADV_NORMAL` would clear both. Bits as found on 6.18; NOREUSE exists since 6.3.
-pub const ADVISED_MODES: u32 = 0x1000 | 1 << 23;
 
 /// What a file's number means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! Acting on the machine: which devices there are, their knobs, their open files, and who else writes them. One write, read back,
 //! reported; nothing here chooses a value or tries again.
 
+#[cfg(feature = "ebpf")]
 mod advice;
 pub mod apply;
 pub mod capability;

@@ -5,10 +5,9 @@
 //! No descriptor is held: a deleted file would stay on the disk and a file system could not be unmounted. Descriptors are borrowed anew
 //! (`pidfd_getfd(2)`) each time that a window is given or taken back, and closed at once.
 
-use super::advice::ADVISED_MODES;
 use super::error::ActuatorError;
 use super::rules::{Holder, Rule, cgroups};
-use super::scan::OpenFile;
+use super::scan::{ADVISED_MODES, OpenFile};
 use crate::config::glob_matches;
 use keepahead_core::device::BdiName;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};

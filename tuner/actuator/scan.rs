@@ -4,6 +4,9 @@
 
 use keepahead_core::device::BdiName;
 
+/// `FMODE_RANDOM | FMODE_NOREUSE`: `POSIX_FADV_NORMAL` would clear both. Bits as found on 6.18; NOREUSE exists since 6.3.
+pub const ADVISED_MODES: u32 = 0x1000 | 1 << 23;
+
 /// One open file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
