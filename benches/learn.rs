@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How good the learned policy is on what it has not seen: takes the model file (`KEEPAHEAD_MODEL`, else what `make` ships), worlds of a
-//! seed that no training has, the recorded programs and the scenarios; gives `target/bench/learn.json` and a table.
+//! seed that no training has, the recorded programs and the scenarios; gives `target/bench/learn.json`, a table, and the plot `calibration.svg` beside it.
 //! `KEEPAHEAD_BENCH=quick`: a few worlds, and only the scenarios with phases. `KEEPAHEAD_BENCH_SEED`: these worlds again.
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use keepahead_policies::features::restore;
 use keepahead_policies::learned::Learned;
 use keepahead_policies::rules::Rules;
 use keepahead_sim::compare::Plan;
+use keepahead_sim::output::plot::reliability;
 use keepahead_sim::report::Figures;
 use keepahead_sim::scenario::Scenario;
 use keepahead_sim::spec::Control;
@@ -69,6 +70,8 @@ fn main() -> anyhow::Result<()> {
     }
     let dir = root.join("target/bench");
     std::fs::create_dir_all(&dir)?;
+    let sets = [calibration("unseen worlds", &learned, &held_out), calibration("recorded programs", &learned, &programs)];
+    std::fs::write(dir.join("calibration.svg"), reliability(&sets)?)?;
     std::fs::write(dir.join("learn.json"), serde_json::to_string_pretty(&table)? + "\n")?;
     Ok(())
 }
@@ -146,6 +149,22 @@ fn accuracy(name: &str, learned: &Learned, rows: &[Row], seed: u64) -> Value {
     let count = rows.len() as f64;
     json!({ "name": name, "value": percent(right, count), "unit": "%", "unknown_percent": percent(unknown, count), "rows": rows.len(),
         "seed": seed, "each": each })
+}
+
+/// Mean stated confidence and share named rightly, of the rows whose confidence fell into the same tenth.
+fn calibration(name: &str, learned: &Learned, rows: &[Row]) -> (String, Vec<(f64, f64)>) {
+    let mut tenths: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
+    for row in rows {
+        let seen = learned.model().classifier.classify(&row.features);
+        if let Some(pattern) = seen.pattern {
+            let (stated, right, count) = tenths.entry((seen.confidence * 10.0) as usize).or_default();
+            (*stated, *count) = (*stated + seen.confidence, *count + 1.0);
+            *right += f64::from(u8::from(pattern == row.pattern));
+        }
+    }
+    // A handful of rows says nothing.
+    let enough = tenths.into_values().filter(|(_, _, count)| *count >= 10.0);
+    (name.into(), enough.map(|(stated, right, count)| (stated / count, right / count)).collect())
 }
 
 fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {

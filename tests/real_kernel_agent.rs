@@ -63,6 +63,34 @@ mod real_kernel {
         assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
     }
 
+    /// The search of the first run is not repeated: its value is asked for at once, and still has to prove itself.
+    #[test]
+    fn what_was_proven_is_tried_first_by_the_next_run() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:120");
+        let settle = |agent: &mut Agent| {
+            agent.wait(60, "settled", |r| r["record"] == "held" && r["reason"]["hold"] == "settled");
+            bench.value()
+        };
+        let mut agent = bench.agent();
+        let found = settle(&mut agent);
+        assert!(agent.terminate().0.success());
+        assert!(found >= 512 && bench.value() == 128, "{found}");
+        let mut agent = bench.agent();
+        let begun = agent.wait(20, "trial", |r| r["record"] == "trial_started");
+        let reason = begun["proposal"]["reason"].as_str().unwrap();
+        assert!(
+            begun["to"] == found && reason.contains("was proven here for sequential access") && reason.contains("until 20"),
+            "{begun}"
+        );
+        agent.wait(40, "kept trial", kept);
+        assert!(agent.terminate().0.success());
+        drop(work);
+        assert_eq!(bench.value(), 128);
+        let replay = Command::new(KEEPAHEAD).arg("replay").arg(bench.state.path().join("journal.sqlite")).output().unwrap();
+        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+    }
+
     /// Bad: nothing changes and the caller is told why. Good: from now on, in the policy too; and the journal is replayed through it.
     #[test]
     fn the_configuration_is_read_again_whole_or_not_at_all() {

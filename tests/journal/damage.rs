@@ -148,9 +148,9 @@ fn a_newer_format_is_refused_and_left_in_place() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     let path = dir.path().join("journal.sqlite");
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let Err(e) = Journal::open(dir.path(), run_info()) else { panic!("opened") };
-    assert!(e.to_string().contains("format 2") && e.to_string().contains("newer version"), "{e}");
+    assert!(e.to_string().contains("format 3") && e.to_string().contains("newer version"), "{e}");
     assert!(path.exists());
     assert!(!std::fs::read_dir(dir.path()).unwrap().any(|f| f.unwrap().file_name().to_string_lossy().contains("damaged")));
 }

@@ -5,6 +5,7 @@
 mod crash;
 mod damage;
 mod full;
+mod known;
 mod real;
 mod replay;
 mod retention;

@@ -6,7 +6,7 @@ use super::Plan;
 use crate::actuator::{Actuate, Roots, SysfsActuator, discover, knob::Knob};
 use crate::config::{Config, OnExit};
 use crate::journal::recover::Knobs;
-use crate::journal::{IntentId, Journal, JournalError, Release, Restored, Retention, RunInfo};
+use crate::journal::{AllKnown, IntentId, Journal, JournalError, Release, Restored, Retention, RunInfo};
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device};
 use keepahead_core::event::{Applied, Input, OpenFiles, Record, SetReason, What};
@@ -103,6 +103,21 @@ impl Hands {
         self.complain(noted);
         super::leave::panic_if_asked();
         input
+    }
+
+    /// What earlier runs have learned.
+    pub fn known(&mut self) -> AllKnown {
+        self.journal.known().unwrap_or_else(|e| {
+            tracing::warn!("what earlier runs have learned cannot be read, so it is learned again: {e}");
+            AllKnown::new()
+        })
+    }
+
+    /// Keeps what a verdict has taught.
+    pub fn remember(&mut self, mut known: AllKnown) {
+        known.retain(|identity, _| !super::windows::is_of_a_process(identity));
+        let noted = self.journal.remember(&known);
+        self.complain(noted);
     }
 
     /// What becomes of the values in the end.

@@ -20,7 +20,7 @@ use crate::cli::output;
 use crate::cli::{Exit, Format, Refused};
 use crate::config::Config;
 use crate::control::AgentEnd;
-use crate::journal::{AgentLock, Journal};
+use crate::journal::{AgentLock, AllKnown, Journal};
 use crate::sensor::{self, FileUse, Overflow, Sense};
 use act::Hands;
 pub use act::{LiveKnobs, open_actuator, run_info};
@@ -129,9 +129,16 @@ impl Agent {
             }
             eprintln!("keepahead: {why}\nkeepahead: coarse suggestions from /proc/diskstats only; no hits, no misses");
         }
-        let hands = if plan.dry_run { None } else { Some(Hands::open(&plan, &roots)?) };
+        let mut hands = if plan.dry_run { None } else { Some(Hands::open(&plan, &roots)?) };
+        let known = match &mut hands {
+            Some(hands) => hands.known(),
+            None => Journal::known_in(&plan.state_dir).unwrap_or_else(|e| {
+                tracing::warn!("what earlier runs have learned cannot be read: {e}");
+                AllKnown::new()
+            }),
+        };
         let policy = load_policy(plan.config.settings.policy);
-        let state = State::new(plan.config.settings.clone(), plan.dry_run);
+        let state = State::new(plan.config.settings.clone(), plan.dry_run).with_known(known);
         let ruled = load_rules(&plan.config.workloads, &roots);
         let hotplug = Hotplug::new(roots.clone())?;
         let watch = hands.as_ref().and_then(|_| watch_knobs(&roots));
@@ -339,6 +346,9 @@ impl Agent {
             let output = step(&mut self.state, &*self.policy, &input);
             if let Some(hands) = &mut self.hands {
                 hands.note_records(&output.records);
+                if output.records.iter().any(|r| matches!(r.what, What::TrialEnded { .. })) {
+                    hands.remember(self.state.known());
+                }
             }
             self.note_windows(&output.records);
             self.pass_on(output.advice);

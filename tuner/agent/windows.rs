@@ -283,6 +283,11 @@ impl Agent {
     }
 }
 
+/// Whether this is the identity of a registered workload's files: no other process will ever have it.
+pub fn is_of_a_process(identity: &str) -> bool {
+    matches!(bearer(identity), Some(Bearer::Process(_)))
+}
+
 /// Whose files had windows, by the identity under which the journal knows them.
 pub fn bearer(identity: &str) -> Option<Bearer> {
     let whose = identity.strip_prefix(IDENTITY)?;

@@ -8,6 +8,7 @@
 mod clock;
 mod error;
 mod intent;
+mod known;
 mod lock;
 mod open;
 pub mod recover;
@@ -18,6 +19,7 @@ mod tape;
 
 pub use error::{JournalError, Notice};
 pub use intent::{IntentId, Release};
+pub use known::AllKnown;
 pub use lock::{AgentLock, LockError};
 pub use recover::{Outcome, Restored};
 pub use restore_file::Outstanding;

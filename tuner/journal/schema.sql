@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT OR Apache-2.0
--- The journal of keepahead, format 1. Read it with sqlite3; begin with `SELECT * FROM trials_story;` or `SELECT * FROM outstanding;`.
+-- The journal of keepahead, format 2. Read it with sqlite3; begin with `SELECT * FROM trials_story;` or `SELECT * FROM outstanding;`.
 -- mono_ns: monotonic clock of that boot. utc: ISO 8601. seq: one count over the inputs and records of a run.
 
 -- One start of the agent. ended_utc stays NULL where it was killed.

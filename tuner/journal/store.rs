@@ -10,8 +10,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SCHEMA: &str = include_str!("schema.sql");
-const FORMAT: i64 = 1;
+const SCHEMA: &str = concat!(include_str!("schema.sql"), include_str!("known.sql"));
+/// Format 1 had no table of what is known.
+const FORMAT: i64 = 2;
+const SINCE_2: &str = include_str!("known.sql");
 /// "keep": marks the file as ours in the header (`file` and SQLite show it).
 const APPLICATION_ID: i64 = 0x6b65_6570;
 
@@ -109,6 +111,9 @@ fn check(conn: &Connection, path: &Path) -> Result<(), Unusable> {
     let said: String = conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(sort)?;
     if said != "ok" {
         return Err(Unusable::Damaged(format!("quick_check: {}", said.replace('\n', " "))));
+    }
+    if found < FORMAT {
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {SINCE_2} PRAGMA user_version = {FORMAT}; COMMIT;")).map_err(sort)?;
     }
     let wanted = Connection::open_in_memory().and_then(|m| m.execute_batch(SCHEMA).and_then(|()| statements(&m)));
     if statements(conn).map_err(sort)? != wanted.map_err(sort)? {

@@ -28,6 +28,9 @@ pub struct Known {
     pub proven: Option<Kib>,
     /// Trials learned from.
     pub trials: u32,
+    /// Day of the last of them, where that was in an earlier run.
+    #[serde(default)]
+    pub day: Option<String>,
     /// Coefficients of the correction.
     weights: [f64; 2],
     /// Their covariance: variances, then what they share.
@@ -38,7 +41,7 @@ pub struct Known {
 
 impl Default for Known {
     fn default() -> Known {
-        Known { proven: None, trials: 0, weights: [0.0; 2], covariance: [PRIOR, PRIOR, 0.0], wrong: 0.0 }
+        Known { proven: None, trials: 0, day: None, weights: [0.0; 2], covariance: [PRIOR, PRIOR, 0.0], wrong: 0.0 }
     }
 }
 
@@ -46,6 +49,9 @@ impl Known {
     /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing.
     pub fn learn(&mut self, from: Kib, proposal: &Proposal, verdict: &Verdict) {
         let to = proposal.read_ahead;
+        if verdict.outcome != Outcome::Void {
+            self.day = None;
+        }
         let again = self.proven == Some(to);
         match verdict.outcome {
             Outcome::Void => return,

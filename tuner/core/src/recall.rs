@@ -39,14 +39,28 @@ pub fn recall(decision: Decision, context: &Context, present: Present) -> Decisi
             confidence: CONFIDENCE,
             reason: format!("{to} {why}"),
         }),
+        // The policy has come to it by itself.
+        Some((to, why)) if wanted == Some(to) => said_too(decision, &format!("{to} {why}")),
         _ => decision,
     }
 }
 
+fn said_too(mut decision: Decision, why: &str) -> Decision {
+    if let Decision::Propose(proposal) = &mut decision {
+        proposal.reason = format!("{}; {why}", proposal.reason);
+    }
+    decision
+}
+
 fn proven(pattern: Pattern, context: &Context) -> Option<(Kib, String)> {
     let known = context.known.get(&pattern)?;
-    let why = format!("was proven here before for {pattern} access ({} trials)", known.trials);
+    let when = known.day.as_ref().map_or("earlier in this run".into(), |day| format!("until {day}"));
+    let why = format!("was proven here for {pattern} access ({}, {when})", count(known.trials));
     Some((known.proven?, why))
+}
+
+fn count(trials: u32) -> String {
+    if trials == 1 { "1 trial".into() } else { format!("{trials} trials") }
 }
 
 fn before_us(pattern: Pattern, context: &Context, present: Present) -> Option<(Kib, String)> {

@@ -7,7 +7,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
-type Line = (String, Vec<(f64, f64)>);
+/// A name and its points.
+pub type Line = (String, Vec<(f64, f64)>);
 
 struct Axes {
     caption: String,
@@ -76,6 +77,36 @@ pub fn hit_and_waste(reports: &[&Report]) -> Result<String, PlotError> {
             &Axes { caption: "Pages read ahead and dropped unused".into(), y: "waste (MiB/s)", top: most * 1.1, end },
             &waste,
         )
+    })
+}
+
+/// How often predictions were right against the confidence they stated, both 0 to 1, one line a set; on the diagonal confidence means
+/// what it says (reliability diagram: DeGroot and Fienberg, 1983).
+pub fn reliability(sets: &[Line]) -> Result<String, PlotError> {
+    let ideal = ("as stated".to_owned(), vec![(0.0, 0.0), (1.0, 1.0)]);
+    let lines: Vec<Line> = sets.iter().cloned().chain([ideal]).collect();
+    sheet("reliability", (SIZE.1 + LEGEND_WIDTH, SIZE.1), |root| {
+        let (left, right) = root.split_horizontally(SIZE.1);
+        let mut chart = ChartBuilder::on(&left)
+            .caption("Patterns named rightly", (FONT, 18))
+            .margin(12)
+            .x_label_area_size(44)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
+        let mut mesh = chart.configure_mesh();
+        mesh.light_line_style(WHITE)
+            .x_desc("stated confidence")
+            .y_desc("share named rightly")
+            .label_style((FONT, 14))
+            .draw()?;
+        for (index, (_, points)) in lines.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+            if index < sets.len() {
+                chart.draw_series(points.iter().map(|p| Circle::new(*p, 4, colour.filled())))?;
+            }
+        }
+        legend(&right, colours(&lines))
     })
 }
 

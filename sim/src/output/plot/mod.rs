@@ -5,7 +5,7 @@ mod bars;
 mod lines;
 
 pub use bars::policies;
-pub use lines::{hit_and_waste, window};
+pub use lines::{hit_and_waste, reliability, window};
 
 use crate::report::Report;
 use plotters::prelude::*;

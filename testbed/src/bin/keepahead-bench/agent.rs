@@ -17,8 +17,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts on the devices of these names, with a state directory of its own.
-    pub fn start(devices: &[&str], state_dir: &std::path::Path) -> anyhow::Result<Agent> {
+    /// Starts on the devices of these names, with a state directory and a configuration of its own.
+    pub fn start(devices: &[&str], state_dir: &std::path::Path, config: &str) -> anyhow::Result<Agent> {
         let mut command = Command::new(keepahead_testbed::program("keepahead")?);
         command.args(["--format", "json", "run", "--state-dir"]).arg(state_dir);
         for device in devices {
@@ -26,8 +26,8 @@ impl Agent {
         }
         // The defaults are measured, not the configuration of the machine that this runs on.
         std::fs::create_dir_all(state_dir).with_context(|| format!("{}", state_dir.display()))?;
-        let defaults = state_dir.join("defaults.toml");
-        std::fs::write(&defaults, "").with_context(|| format!("{}", defaults.display()))?;
+        let defaults = state_dir.join("bench.toml");
+        std::fs::write(&defaults, config).with_context(|| format!("{}", defaults.display()))?;
         command.arg("--config").arg(&defaults).env("KEEPAHEAD_LOG", "error");
         // An agent that outlived a killed bench would tune on and refuse the next one.
         // SAFETY: prctl is async-signal-safe and touches nothing of the parent.

@@ -10,6 +10,8 @@ use std::path::Path;
 pub enum Load {
     Own(Kind),
     Db(&'static str),
+    /// Two kinds in turn.
+    Phases([Kind; 2]),
 }
 
 /// Throughput of one interval that ended `at_s` seconds after the start.
@@ -25,12 +27,14 @@ impl Load {
         match self {
             Load::Own(kind) => kind.to_string(),
             Load::Db(name) => format!("db_bench {name} mmap"),
+            Load::Phases([a, b]) => format!("phases of {a} and {b}"),
         }
     }
 
     pub fn unit(self) -> &'static str {
         match self {
             Load::Own(_) => "MB/s",
+            Load::Phases(_) => "MB/s, geometric mean of the phases",
             Load::Db(_) => "ops/s",
         }
     }
@@ -39,12 +43,16 @@ impl Load {
     pub fn run(self, testbed: &Testbed, file: &Path, seconds: f64, seed: u64) -> anyhow::Result<Vec<Rate>> {
         match self {
             Load::Db(name) => db::run(testbed, file, name, seconds, seed),
-            Load::Own(kind) => {
-                let all = Running::start(testbed, file, &format!("{kind}:{seconds}"), seed)?.finish()?;
-                Ok(all.iter().map(|p| Rate { at_s: p.at_s, seconds: p.seconds, amount: p.bytes as f64 / 1e6 }).collect())
-            }
+            Load::Own(kind) => own(testbed, file, &format!("{kind}:{seconds}"), seed),
+            Load::Phases([a, b]) => own(testbed, file, &format!("{a}:{0},{b}:{0}", seconds / 2.0), seed),
         }
     }
+}
+
+/// The testbed's own workload, through `phases`.
+pub fn own(testbed: &Testbed, file: &Path, phases: &str, seed: u64) -> anyhow::Result<Vec<Rate>> {
+    let all = Running::start(testbed, file, phases, seed)?.finish()?;
+    Ok(all.iter().map(|p| Rate { at_s: p.at_s, seconds: p.seconds, amount: p.bytes as f64 / 1e6 }).collect())
 }
 
 /// Mean throughput of the intervals that ended within `from..=to` seconds.
