@@ -2,12 +2,14 @@
 //! A workload that turns to another pattern every minute, on a device that answers after a millisecond, against every static value.
 //!
 //! The score of a run is the geometric mean of its phases' throughputs, over all of each phase, the search included: neither phase
-//! counts for more because its pages are cheaper. A static value needs no search, so its phases are short.
+//! counts for more because its pages are cheaper. Phases are as long under a static value: what is cached of one is still there when the next
+//! begins.
 //!
 //! The device is late because a token bucket alone has one value that suits both phases: bytes a second over requests a second.
 
 use crate::agent::Agent;
 use crate::load::{Load, Rate, mean, own};
+use crate::tuning::trial;
 use keepahead_testbed::workload::Kind;
 use keepahead_testbed::{Fs, Testbed};
 use serde_json::{Value, json};
@@ -20,12 +22,13 @@ const START_KIB: u32 = 128;
 const IOPS: u64 = 3000;
 const BYTES_PER_S: u64 = 150_000_000;
 const MEMORY_MIB: u64 = 512;
-const STATIC_PHASE_S: f64 = 12.0;
-const PHASE_S: f64 = 60.0;
-const PHASES: usize = 6;
-const SWEEP: &[u32] = &[4, 16, 32, 64, 128, 256, 512, 2048];
+/// Seconds of a phase, in full and in quick mode; phases of keepahead's run.
+const PHASE_S: [f64; 2] = [60.0, 30.0];
+const PHASES: usize = 4;
+const SWEEP: &[u32] = &[16, 64, 128, 512];
 
-pub fn measure(policy: &str, seed: u64) -> anyhow::Result<Value> {
+pub fn measure(policy: &str, seed: u64, quick: bool) -> anyhow::Result<Value> {
+    let phase_s = PHASE_S[usize::from(quick)];
     let testbed = Testbed::late(2000, Fs::Ext4, LATENCY)?;
     let file = testbed.file("data", 1200)?;
     testbed.limit(IOPS, BYTES_PER_S, MEMORY_MIB)?;
@@ -33,7 +36,7 @@ pub fn measure(policy: &str, seed: u64) -> anyhow::Result<Value> {
     for &kib in SWEEP {
         testbed.set_read_ahead(kib)?;
         testbed.drop_caches()?;
-        let phases = run(&testbed, &file, STATIC_PHASE_S, 2, seed)?;
+        let phases = run(&testbed, &file, phase_s, 2, seed)?;
         scores.push((kib, geometric_mean(&phases), phases));
     }
     let best = scores.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or((START_KIB, 0.0), |b| (b.0, b.1));
@@ -42,22 +45,23 @@ pub fn measure(policy: &str, seed: u64) -> anyhow::Result<Value> {
     testbed.drop_caches()?;
     let state = testbed.mount().with_file_name("state");
     let agent = Agent::start(&[&testbed.name], &state, &format!("[agent]\npolicy = \"{policy}\"\n"))?;
-    let phases = run(&testbed, &file, PHASE_S, PHASES, seed)?;
+    let phases = run(&testbed, &file, phase_s, PHASES, seed)?;
     let records = agent.stop()?;
     let ours = geometric_mean(&phases);
     let ended = |outcome: &str| records.iter().filter(|(_, r)| r["verdict"]["outcome"] == outcome).count();
     // When the last value of each phase was kept, in seconds from the phase's start.
     let settled: Vec<Value> = (0..PHASES)
         .map(|n| {
-            let of_it = |at: f64| (n as f64 * PHASE_S..(n + 1) as f64 * PHASE_S).contains(&at);
+            let of_it = |at: f64| (n as f64 * phase_s..(n + 1) as f64 * phase_s).contains(&at);
             let last = records.iter().rev().find(|(at, r)| of_it(*at) && r["verdict"]["outcome"] == "kept");
-            last.map_or(Value::Null, |(at, _)| json!(at - n as f64 * PHASE_S))
+            last.map_or(Value::Null, |(at, _)| json!(at - n as f64 * phase_s))
         })
         .collect();
     Ok(json!({
         "default": default, "best_static": best.1, "best_static_kib": best.0, "keepahead": ours,
         "ratio_to_default": ours / default, "ratio_to_best": ours / best.1,
         "changes_kept": ended("kept"), "changes_reverted": ended("reverted") + ended("aborted"),
+        "phase_s": phase_s, "trials": records.iter().filter(|(_, r)| r["record"] == "trial_ended").map(|(at, r)| trial(*at, r)).collect::<Vec<_>>(),
         "restored": testbed.read_ahead()? == START_KIB,
         "phases": phases, "settle_s": Value::Null, "settled_in_phase_s": settled,
         "sweep": scores.iter().map(|(kib, score, phases)| (kib.to_string(), json!([score, phases]))).collect::<serde_json::Map<_, _>>(),

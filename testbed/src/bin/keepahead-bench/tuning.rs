@@ -73,7 +73,7 @@ pub fn run(seed: u64, quick: bool, policy: &str) -> anyhow::Result<()> {
             (Load::Own(_) | Load::Phases(_), _) => Ok(file.clone()),
         }
         .and_then(|path| match row.load {
-            Load::Phases(_) => phases::measure(policy, seed),
+            Load::Phases(_) => phases::measure(policy, seed, quick),
             _ => measure(&testbed, &path, row, (seed, policy), quick),
         });
         let name = format!("{} from {} KiB", row.load.name(), row.start_kib);
@@ -167,7 +167,7 @@ fn spread(values: &mut [f64]) -> [f64; 3] {
 }
 
 /// What a reader needs to see why a row ended where it did.
-fn trial(at_s: f64, record: &Value) -> Value {
+pub fn trial(at_s: f64, record: &Value) -> Value {
     let verdict = &record["verdict"];
     json!({ "at_s": at_s, "from": record["from"], "to": record["to"], "outcome": verdict["outcome"], "reason": verdict["reason"] })
 }
