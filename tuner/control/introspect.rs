@@ -54,7 +54,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("method ").and_then(|rest| rest.split('(').next()))
             .collect();
-        assert_eq!(methods.len(), 22);
+        assert_eq!(methods.len(), 23);
         assert!(methods.iter().all(|m| Class::of(m).is_some()));
         let reference = include_str!("../../docs/control.md");
         let errors = DESCRIPTION.lines().filter_map(|line| line.strip_prefix("error ").and_then(|rest| rest.split(' ').next()));
