@@ -65,6 +65,15 @@ mod real_kernel {
             self.agent = Some(agent);
         }
 
+        /// A window by a person's word: no verdict to wait for.
+        fn pin(&mut self, rule: &str, ours: &dyn Fn(&Value) -> bool) {
+            self.agent.as_mut().unwrap().wait(20, "appearance", |r| ours(r) && r["record"] == "appeared");
+            let name = format!("{rule} on {}", self.testbed.name);
+            let mut command = std::process::Command::new(KEEPAHEAD);
+            let output = command.args(["pin", &name, "16", "--socket"]).arg(self.socket()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+
         fn tenant(&self, file: &Path, kind: &str, hint: &str) -> Tenant {
             self.tenant_of(&self.socket(), file, kind, hint)
         }
@@ -184,20 +193,20 @@ mod real_kernel {
         volume.start();
         let tenant = volume.tenant_apart(&lookups, "random");
         let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with("lookups on "));
-        let agent = volume.agent.as_mut().unwrap();
-        agent.wait(60, "kept window", |r| ours(r) && r["verdict"]["outcome"] == "kept");
+        volume.pin("lookups", &ours);
+        let agent = volume.agent.as_ref().unwrap();
         let fds = std::fs::read_dir(format!("/proc/{}/fd", agent.id())).unwrap();
         let held: Vec<_> =
             fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok()).filter(|path| *path == lookups).collect();
         assert!(held.is_empty(), "a deleted file would be kept alive: {held:?}");
-        assert!(volume.window(&lookups) <= 64, "{} KiB", volume.window(&lookups));
+        assert_eq!(volume.window(&lookups), 16);
         assert_eq!(volume.testbed.read_ahead().unwrap(), 128, "the device's own value is nobody's business here");
 
         // Killed outright it leaves the window behind; the next start, whose configuration has no rule any more, takes it back.
         let agent = volume.agent.take().unwrap();
         agent.signal(nix::sys::signal::Signal::SIGKILL);
         assert!(!agent.end().0.success());
-        assert!(volume.window(&lookups) <= 64, "{} KiB", volume.window(&lookups));
+        assert_eq!(volume.window(&lookups), 16);
         let rules = std::mem::take(&mut volume.rules);
         volume.start();
         wait_for("withdrawal", 5, || {
@@ -209,9 +218,8 @@ mod real_kernel {
         // An orderly end takes it back at once; so does the end of the last file.
         volume.rules = rules;
         volume.start();
-        let agent = volume.agent.as_mut().unwrap();
-        agent.wait(60, "kept window", |r| ours(r) && r["verdict"]["outcome"] == "kept");
-        assert!(volume.window(&lookups) <= 64, "{} KiB", volume.window(&lookups));
+        volume.pin("lookups", &ours);
+        assert_eq!(volume.window(&lookups), 16);
         let (status, stderr, _) = volume.agent.take().unwrap().terminate();
         assert!(status.success(), "{stderr}");
         assert_eq!((volume.window(&lookups), volume.testbed.read_ahead().unwrap()), (128, 128), "{stderr}");

@@ -4,7 +4,7 @@
 
 use super::{Agent, report};
 use crate::control::{self, Control, ControlError, DeviceState, Listening, Order, Snapshot};
-use keepahead_core::device::{BdiName, Device};
+use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::Input;
 use keepahead_core::units::Kib;
 use keepahead_core::watched::Watched;
@@ -104,7 +104,12 @@ impl Agent {
 
     /// What the knob reads; an error where that is not what was asked for.
     fn now_reads(&self, bdi: &BdiName, wanted: Option<Kib>) -> Result<Value, ControlError> {
-        let found = self.knob.read(bdi).map_err(ControlError::failed)?;
+        // Open files have no knob to read: what was written to them was read back by the step before.
+        let owned = self.state.devices().find(|d| d.device.bdi == *bdi && d.device.kind == DeviceKind::OpenFiles);
+        let found = match owned {
+            Some(watched) => watched.current(),
+            None => self.knob.read(bdi).map_err(ControlError::failed)?,
+        };
         match wanted {
             Some(wanted) if wanted != found => {
                 Err(ControlError::failed(format!("{bdi} reads {found}, not {wanted}: `keepahead history` says why")))
