@@ -34,7 +34,7 @@ demo:
 test:
 	@scripts/setup test
 	$(CARGO) test --workspace --locked -- --skip real_kernel
-	$(CARGO) test --workspace --locked --lib --bins --tests -- real_kernel --test-threads=1
+	$(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests -- real_kernel --test-threads=1
 
 bench:
 	@scripts/setup bench
