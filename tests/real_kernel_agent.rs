@@ -37,9 +37,7 @@ mod real_kernel {
         assert!(status.success() && story.contains(&bench.testbed.name) && story.to_lowercase().contains("kept"), "{story}");
         let (status, lines) = bench.keepahead(&["--format", "json", "history"]);
         assert!(status.success() && lines.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{lines}");
-        let journal = bench.state.path().join("journal.sqlite");
-        let replay = Command::new(KEEPAHEAD).arg("replay").arg(&journal).output().unwrap();
-        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+        bench.replays();
     }
 
     /// What it proposes is its own (the rules state no confidence), a scan is raised all the same, and the journal is replayed under it.
@@ -59,8 +57,7 @@ mod real_kernel {
         drop(work);
         assert!(status.success(), "{stderr}");
         assert_eq!(bench.value(), 128);
-        let replay = Command::new(KEEPAHEAD).arg("replay").arg(bench.state.path().join("journal.sqlite")).output().unwrap();
-        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+        bench.replays();
     }
 
     /// The search of the first run is not repeated: its value is asked for at once, and still has to prove itself.
@@ -87,8 +84,7 @@ mod real_kernel {
         assert!(agent.terminate().0.success());
         drop(work);
         assert_eq!(bench.value(), 128);
-        let replay = Command::new(KEEPAHEAD).arg("replay").arg(bench.state.path().join("journal.sqlite")).output().unwrap();
-        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+        bench.replays();
     }
 
     /// Bad: nothing changes and the caller is told why. Good: from now on, in the policy too; and the journal is replayed through it.
@@ -127,8 +123,7 @@ mod real_kernel {
         drop(work);
         assert!(status.success(), "{stderr}");
         assert_eq!(bench.value(), 128);
-        let replay = Command::new(KEEPAHEAD).arg("replay").arg(bench.state.path().join("journal.sqlite")).output().unwrap();
-        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+        bench.replays();
     }
 
     /// Trials go back to the original in every other block, also where it is no power of two (a loop device here began with 2560).

@@ -61,6 +61,14 @@ impl Bench {
         let output = Command::new(KEEPAHEAD).args(arguments).arg("--state-dir").arg(self.state.path()).output().unwrap();
         (output.status, String::from_utf8_lossy(&output.stdout).into_owned())
     }
+
+    /// What was decided is decided again from the journal's inputs.
+    #[allow(dead_code)] // Of the tests that share this file, one asks.
+    pub fn replays(&self) {
+        let journal = self.state.path().join("journal.sqlite");
+        let replay = Command::new(KEEPAHEAD).arg("replay").arg(journal).output().unwrap();
+        assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+    }
 }
 
 /// A running agent and its JSON lines.

@@ -116,6 +116,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actuator::scan::open_file;
     use proptest::prelude::*;
 
     fn bdi() -> BdiName {
@@ -123,21 +124,7 @@ mod tests {
     }
 
     fn file(id: u64, ra_pages: u32, bdi_ra_pages: u32) -> OpenFile {
-        let comm = "reader".to_owned();
-        OpenFile {
-            file: id,
-            inode: id,
-            ino: id,
-            dev: 0,
-            tgid: 7,
-            fd: 3,
-            ra_pages,
-            bdi_ra_pages,
-            f_mode: 1,
-            uid: 0,
-            comm,
-            bdi: bdi(),
-        }
+        OpenFile { bdi_ra_pages, ..open_file(id, "reader", ra_pages) }
     }
 
     fn scan(ledger: &mut Ledger, files: &[OpenFile]) -> Vec<Standing> {

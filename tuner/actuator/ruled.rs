@@ -137,27 +137,9 @@ pub fn borrow(file: &OpenFile) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actuator::scan::open_file as file;
     use std::cell::RefCell;
     use std::rc::Rc;
-
-    fn file(id: u64, comm: &str, ra_pages: u32) -> OpenFile {
-        let bdi = BdiName("7:0".into());
-        let comm = comm.to_owned();
-        OpenFile {
-            file: id,
-            inode: id,
-            ino: id,
-            dev: 0,
-            tgid: 7,
-            fd: 3,
-            ra_pages,
-            bdi_ra_pages: 32,
-            f_mode: 1,
-            uid: 0,
-            comm,
-            bdi,
-        }
-    }
 
     fn rule(name: &str, comm: &str) -> WorkloadRule {
         WorkloadRule { name: name.into(), who: Rule { comm: Some(comm.into()), ..Rule::default() }, path: None }

@@ -135,3 +135,10 @@ mod live {
         Ok(std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(0)))
     }
 }
+/// One for tests, on 7:0, read-only, without advice; the device's window is 32 pages.
+#[cfg(test)]
+pub fn open_file(id: u64, comm: &str, ra_pages: u32) -> OpenFile {
+    let (comm, bdi) = (comm.to_owned(), BdiName("7:0".into()));
+    let (dev, tgid, fd, bdi_ra_pages, f_mode, uid) = (0, 7, 3, 32, 1, 0);
+    OpenFile { file: id, inode: id, ino: id, dev, tgid, fd, ra_pages, bdi_ra_pages, f_mode, uid, comm, bdi }
+}

@@ -130,9 +130,12 @@ impl Hands {
         self.journal.intent(device, from, to, why)
     }
 
-    /// The write was done.
-    pub fn kept_promise(&mut self, intent: IntentId, applied: &Applied) {
-        let noted = self.journal.applied(intent, applied);
+    /// What became of a promised write.
+    pub fn settle(&mut self, intent: IntentId, done: Result<&Applied, &str>) {
+        let noted = match done {
+            Ok(applied) => self.journal.applied(intent, applied),
+            Err(e) => self.journal.failed(intent, e),
+        };
         self.complain(noted);
     }
 

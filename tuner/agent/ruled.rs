@@ -10,7 +10,7 @@ use crate::control::FILES_WITH_WINDOW;
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, DeviceKind};
 use keepahead_core::units::Kib;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl Agent {
     /// Once a second: files that a rule names came or went.
@@ -37,7 +37,8 @@ impl Agent {
             files.retain(|f| !registered.contains(&inode(f)));
             if (1..=FILES_WITH_WINDOW).contains(&files.len()) {
                 present.push(named(&on, &rule.name));
-                self.look_after_rule(&rule, &on, files)?;
+                let window = windows.get(&named(&on, &rule.name)).copied();
+                self.look_after_rule(&rule, &on, files, window)?;
             }
         }
         let over =
@@ -47,14 +48,21 @@ impl Agent {
         over.iter().try_for_each(|name| self.end_window(name))
     }
 
-    fn look_after_rule(&mut self, rule: &WorkloadRule, on: &BdiName, files: Vec<OpenFile>) -> anyhow::Result<()> {
+    /// `window`: in pages, what its files should carry.
+    fn look_after_rule(
+        &mut self,
+        rule: &WorkloadRule,
+        on: &BdiName,
+        files: Vec<OpenFile>,
+        window: Option<u32>,
+    ) -> anyhow::Result<()> {
         let name = named(on, &rule.name);
         let inodes: BTreeSet<Inode> = files.iter().map(inode).collect();
         let inodes: Vec<Inode> = inodes.into_iter().collect();
         let Some(bearer) = self.state.devices().find(|d| d.device.bdi == *on).map(|d| d.device.clone()) else { return Ok(()) };
         match self.owners.get_mut(&name) {
-            Some(owner) if owner.files == inodes => owner.whose = Whose::Rule(files),
-            Some(_) => _ = self.count_apart(&name, Whose::Rule(files), on, inodes, Vec::new()),
+            Some(owner) if owner.files == inodes => owner.whose = Whose::Rule(files.clone()),
+            Some(_) => _ = self.count_apart(&name, Whose::Rule(files.clone()), on, inodes, Vec::new()),
             None => {
                 if !self.count_apart(&name, Whose::Rule(files), on, inodes, Vec::new()) {
                     return Ok(());
@@ -63,13 +71,13 @@ impl Agent {
                 return self.appears(name, &rule.name, identity, bearer);
             }
         }
-        // Files that were opened since follow the device.
-        let Some(window) = self.windows().get(&name).copied() else { return Ok(()) };
-        let late = |o: &Owner| matches!(&o.whose, Whose::Rule(files) if files.iter().any(|f| f.ra_pages != window));
-        if self.owners.get(&name).is_some_and(late)
-            && let Err(e) = self.give(&name, Kib(window * 4))
-        {
-            tracing::debug!("{name}: new files keep the device's window: {e}");
+        if let (Some(window), Some(owner)) = (window, self.owners.get_mut(&name)) {
+            let late = owner.late.among(&files, window);
+            if !late.is_empty()
+                && let Err(e) = self.give_borrowed(&name, Kib(window * 4), &late)
+            {
+                tracing::debug!("{name}: new files keep the device's window: {e}");
+            }
         }
         Ok(())
     }
@@ -82,6 +90,25 @@ impl Agent {
     }
 }
 
+/// Files of a rule that were opened since its window was given, and follow the device. Each is given a window once: one that cannot
+/// be borrowed or does not take it would cost two lines of the journal every second.
+#[derive(Default)]
+pub struct Late {
+    window: u32,
+    tried: HashSet<(u64, u32)>,
+}
+
+impl Late {
+    fn among(&mut self, files: &[OpenFile], window: u32) -> Vec<OpenFile> {
+        let key = |file: &OpenFile| (file.file, file.tgid);
+        let late: Vec<OpenFile> = files.iter().filter(|f| f.ra_pages != window).cloned().collect();
+        let before = std::mem::take(&mut self.tried);
+        let before = if std::mem::replace(&mut self.window, window) == window { before } else { HashSet::new() };
+        self.tried = late.iter().map(key).collect();
+        late.into_iter().filter(|f| !before.contains(&key(f))).collect()
+    }
+}
+
 fn named(on: &BdiName, rule: &str) -> BdiName {
     BdiName(format!("{on}/rule:{rule}"))
 }
@@ -89,4 +116,24 @@ fn named(on: &BdiName, rule: &str) -> BdiName {
 fn inode(file: &OpenFile) -> Inode {
     // The kernel's own encoding: 20 bits of minor.
     Inode { ino: file.ino, major: file.dev >> 20, minor: file.dev & 0xf_ffff }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actuator::scan::open_file;
+
+    #[test]
+    fn a_file_is_given_each_window_once() {
+        let mut late = Late::default();
+        let mut among = |files: &[(u64, u32)], window: u32| -> Vec<u64> {
+            let files: Vec<OpenFile> = files.iter().map(|(id, pages)| open_file(*id, "db", *pages)).collect();
+            late.among(&files, window).iter().map(|f| f.file).collect()
+        };
+        assert_eq!(among(&[(1, 4), (2, 32)], 4), [2]);
+        assert_eq!(among(&[(1, 4), (2, 32), (3, 32)], 4), [3], "2 does not take it");
+        assert_eq!(among(&[(1, 4), (3, 4)], 4), [0_u64; 0]);
+        assert_eq!(among(&[(1, 4), (2, 32)], 4), [2], "another file at the address of the first");
+        assert_eq!(among(&[(1, 4), (2, 32)], 8), [1, 2], "another window");
+    }
 }

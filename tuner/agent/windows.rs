@@ -5,6 +5,7 @@
 
 use super::Agent;
 use super::act::Hands;
+use super::ruled::Late;
 use crate::actuator::file_window;
 use crate::actuator::ruled::{self, Bearer};
 use crate::actuator::scan::OpenFile;
@@ -16,7 +17,7 @@ use keepahead_core::region::{AdviceOrder, RegionTick};
 use keepahead_core::sample::Sample;
 use keepahead_core::units::{Kib, Nanos};
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub struct Owner {
     pub files: Vec<Inode>,
     /// Regions of their mappings that the workload's process may be told to advise.
     parts: Vec<Part>,
+    pub late: Late,
     why: String,
 }
 
@@ -113,8 +115,8 @@ impl Agent {
         if let Some(hands) = &mut self.hands {
             hands.leave_alone(name, &files);
         }
-        let why = self.owners.get(name).map_or("watched".into(), |o| o.why.clone());
-        self.owners.insert(name.clone(), Owner { whose, on: on.clone(), files, parts, why });
+        let (late, why) = self.owners.remove(name).map_or((Late::default(), "watched".into()), |o| (o.late, o.why));
+        self.owners.insert(name.clone(), Owner { whose, on: on.clone(), files, parts, late, why });
         true
     }
 
@@ -175,52 +177,62 @@ impl Agent {
             Ok(intent) => intent,
             Err(e) => return failed(format!("not written, because it could not be journaled first: {e}")),
         };
-        match self.give(&device.bdi, to) {
-            Ok(files) => {
-                let files = OpenFiles { refreshed: files as u32, current: files as u32, ..OpenFiles::default() };
-                let applied = Applied { bdi: device.bdi.clone(), old: from, wanted: to, read_back: to, files };
-                if let Some(hands) = &mut self.hands {
-                    hands.kept_promise(intent, &applied);
-                }
-                Input::Applied { now: super::now(), applied }
+        let given = self.give(&device.bdi, to).map(|files| {
+            let files = OpenFiles { refreshed: files as u32, current: files as u32, ..OpenFiles::default() };
+            Applied { bdi: device.bdi.clone(), old: from, wanted: to, read_back: to, files }
+        });
+        if let Some(hands) = &mut self.hands {
+            hands.settle(intent, given.as_ref().map_err(String::as_str));
+        }
+        given.map_or_else(failed, |applied| Input::Applied { now: super::now(), applied })
+    }
+
+    /// Gives the files of a workload a window. How many took it.
+    fn give(&mut self, name: &BdiName, window: Kib) -> Result<usize, String> {
+        match &self.owners.get(name).ok_or("the workload is gone")?.whose {
+            Whose::Client(workload) => {
+                let workload = workload.clone();
+                let (_, files) = workload.with_descriptions().ok_or("it has too many files by now")?;
+                let theirs: Vec<BorrowedFd<'_>> = files.iter().filter_map(|f| f.description()).collect();
+                let given = self.give_to(name, window, &theirs, || !workload.is_closed());
+                workload.advised_anew();
+                given
             }
-            Err(e) => failed(e),
+            Whose::Rule(files) => {
+                let files = files.clone();
+                self.give_borrowed(name, window, &files)
+            }
         }
     }
 
-    /// Gives the files of a workload a window. Promised for the device's own knob too, which holds the window for an instant.
-    pub(super) fn give(&mut self, name: &BdiName, window: Kib) -> Result<usize, String> {
+    /// The same to these files of a rule alone.
+    pub(super) fn give_borrowed(&mut self, name: &BdiName, window: Kib, files: &[OpenFile]) -> Result<usize, String> {
+        let theirs: Vec<OwnedFd> = files.iter().filter_map(ruled::borrow).collect();
+        if theirs.is_empty() {
+            let why = "could be borrowed (closed, or Yama forbids pidfd_getfd)";
+            return Err(format!("none of its {} files {why}", files.len()));
+        }
+        self.give_to(name, window, &theirs, || true)
+    }
+
+    /// Promised for the device's own knob, which holds the window for an instant.
+    fn give_to<F: AsFd>(
+        &mut self,
+        name: &BdiName,
+        window: Kib,
+        files: &[F],
+        still: impl Fn() -> bool,
+    ) -> Result<usize, String> {
         let owner = self.owners.get(name).ok_or("the workload is gone")?;
         let on = self.state.devices().find(|d| d.device.bdi == owner.on).ok_or("its device is gone")?;
         let (device, present) = (on.device.clone(), on.current());
         let hands: &mut Hands = self.hands.as_mut().ok_or("a dry run writes nothing")?;
         let intent = hands.promise(&device, present, window, SetReason::Trial).map_err(|e| e.to_string())?;
-        let given = match &owner.whose {
-            Whose::Client(workload) => {
-                let (_, files) = workload.with_descriptions().ok_or("it has too many files by now")?;
-                let theirs: Vec<BorrowedFd<'_>> = files.iter().filter_map(|f| f.description()).collect();
-                file_window::give(&self.knob, &owner.on, present, window, &theirs, || !workload.is_closed())
-            }
-            Whose::Rule(files) => {
-                let theirs: Vec<OwnedFd> = files.iter().filter_map(ruled::borrow).collect();
-                if theirs.is_empty() {
-                    return Err(format!(
-                        "none of its {} files could be borrowed (closed, or Yama forbids pidfd_getfd)",
-                        files.len()
-                    ));
-                }
-                file_window::give(&self.knob, &owner.on, present, window, &theirs, || true)
-            }
-        };
-        let applied =
-            Applied { bdi: device.bdi, old: window, wanted: present, read_back: present, files: OpenFiles::default() };
-        if given.is_ok() {
-            hands.kept_promise(intent, &applied);
-        }
-        if let Some(workload) = owner.whose.client() {
-            workload.advised_anew();
-        }
-        given.map_err(|e| e.to_string())
+        let given = file_window::give(&self.knob, &device.bdi, present, window, files, still).map_err(|e| e.to_string());
+        let files = OpenFiles::default();
+        let applied = Applied { bdi: device.bdi, old: window, wanted: present, read_back: present, files };
+        hands.settle(intent, given.as_ref().map(|_| &applied).map_err(String::as_str));
+        given
     }
 
     /// Notes why a window is what it is.
