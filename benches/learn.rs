@@ -13,7 +13,7 @@ use keepahead_policies::learned::Learned;
 use keepahead_policies::rules::Rules;
 use keepahead_sim::compare::Plan;
 use keepahead_sim::output::plot::reliability;
-use keepahead_sim::report::Figures;
+use keepahead_sim::report::{Figures, Report};
 use keepahead_sim::scenario::Scenario;
 use keepahead_sim::spec::Control;
 use keepahead_sim::training::{FAMILIES, LADDER, Programs, rows, worlds};
@@ -33,15 +33,36 @@ const CACHED_PAGE_NS: f64 = 1000.0;
 /// Better or worse than the rules only beyond these.
 const EQUAL: f64 = 1.0;
 const WORSE: f64 = 1.02;
+/// Printed; `learn.json` has all.
+const WORST_RUNS: usize = 12;
 
 /// One scenario, stall per page (plus a cached page's cost) under each control, and throughput.
 struct Run {
     name: String,
     phases: bool,
-    learned: Figures,
-    rules: Figures,
-    default: Figures,
-    statics: Vec<Figures>,
+    learned: Side,
+    rules: Side,
+    default: Side,
+    statics: Vec<(Kib, Side)>,
+}
+
+/// One control's.
+struct Side {
+    all: Figures,
+    /// The last third: what is left of the search's cost by then is a wrong value.
+    last: Figures,
+    /// Of the first disk.
+    ended: Kib,
+    trials: u32,
+}
+
+impl Side {
+    fn of(report: &Report) -> Side {
+        let seconds = report.disks.iter().flat_map(|disk| &disk.seconds).filter(|s| s.at > report.seconds * 2.0 / 3.0);
+        let last = seconds.fold(Figures::default(), |sum, second| sum.plus(&second.figures));
+        let ended = report.disks.first().map_or(Kib(0), |disk| disk.read_ahead);
+        Side { all: report.total(), last, ended, trials: report.kept + report.reverted }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -58,6 +79,7 @@ fn main() -> anyhow::Result<()> {
     let of_worlds = unseen.iter().map(|w| Scenario { duration_s: RUN_S, ..w.scenario.clone() });
     let all: Vec<Scenario> = of_worlds.chain(scenarios(&root.join("fixtures/scenarios"), quick)?).collect();
     let runs = all.par_iter().map(|scenario| run(scenario, &learned)).collect::<anyhow::Result<Vec<Run>>>()?;
+    let losses = losses(&runs);
     let mut table = vec![
         accuracy("pattern_accuracy_heldout_percent", &learned, &held_out, seed),
         accuracy("pattern_accuracy_programs_percent", &learned, &programs, seed),
@@ -71,6 +93,8 @@ fn main() -> anyhow::Result<()> {
     let dir = root.join("target/bench");
     std::fs::create_dir_all(&dir)?;
     let sets = [calibration("unseen worlds", &learned, &held_out), calibration("recorded programs", &learned, &programs)];
+    print_losses(&losses);
+    table.push(json!({ "name": "runs", "value": runs.len(), "each": losses }));
     std::fs::write(dir.join("calibration.svg"), reliability(&sets)?)?;
     std::fs::write(dir.join("learn.json"), serde_json::to_string_pretty(&table)? + "\n")?;
     Ok(())
@@ -105,10 +129,10 @@ fn scenarios(dir: &Path, phases_only: bool) -> anyhow::Result<Vec<Scenario>> {
 
 fn run(scenario: &Scenario, learned: &Learned) -> anyhow::Result<Run> {
     let settings = scenario.settings()?;
-    let under = |control: &Control| -> anyhow::Result<Figures> { Ok(world::run(scenario.spec()?, control, &())?.total()) };
+    let under = |control: &Control| -> anyhow::Result<Side> { Ok(Side::of(&world::run(scenario.spec()?, control, &())?)) };
     let by = |policy: &dyn Policy| under(&Control::Keepahead { policy, settings: settings.clone() });
     let values = Plan::of(&scenario.spec()?, settings.clone(), scenario.ladder()).values;
-    let statics = values.into_iter().filter(|v| v.0 <= LADDER[LADDER.len() - 1]).map(|v| under(&Control::Static(v)));
+    let statics = values.into_iter().filter(|v| v.0 <= LADDER[LADDER.len() - 1]).map(|v| Ok((v, under(&Control::Static(v))?)));
     Ok(Run {
         name: scenario.name.clone(),
         phases: scenario.spec()?.phases.len() > 1,
@@ -124,12 +148,30 @@ fn stall(figures: &Figures) -> f64 {
 }
 
 impl Run {
-    fn best_stall(&self) -> f64 {
-        self.statics.iter().map(stall).fold(f64::INFINITY, f64::min)
+    /// Stall of this control over that of the static value that is best over the whole run, and the same of the last third.
+    fn to_best(&self, side: &Side) -> f64 {
+        stall(&side.all) / self.best(|s| stall(&s.all)).0
     }
 
-    fn best_throughput(&self) -> f64 {
-        self.statics.iter().map(Figures::throughput).fold(0.0, f64::max)
+    fn last_to_best(&self, side: &Side) -> f64 {
+        stall(&side.last) / self.best(|s| stall(&s.last)).0
+    }
+
+    fn best(&self, of: impl Fn(&Side) -> f64) -> (f64, Kib) {
+        let all = self.statics.iter().map(|(value, side)| (of(side), *value));
+        all.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, Kib(0)))
+    }
+
+    fn throughput_to_best(&self) -> f64 {
+        self.learned.all.throughput() / self.statics.iter().map(|(_, side)| side.all.throughput()).fold(0.0, f64::max)
+    }
+
+    fn loss(&self) -> Value {
+        json!({ "run": self.name, "learned": self.to_best(&self.learned), "rules": self.to_best(&self.rules),
+            "default": self.to_best(&self.default), "learned_last_third": self.last_to_best(&self.learned),
+            "rules_last_third": self.last_to_best(&self.rules), "best_kib": self.best(|s| stall(&s.all)).1.0,
+            "ended_kib": self.learned.ended.0, "rules_ended_kib": self.rules.ended.0, "trials": self.learned.trials,
+            "rules_trials": self.rules.trials, "throughput_to_best": self.throughput_to_best() })
     }
 }
 
@@ -168,28 +210,54 @@ fn calibration(name: &str, learned: &Learned, rows: &[Row]) -> (String, Vec<(f64
 }
 
 fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
-    let geomean = |of: Vec<f64>| (of.iter().map(|x| x.ln()).sum::<f64>() / of.len().max(1) as f64).exp();
-    let to_rules = |r: &Run| stall(&r.learned) / stall(&r.rules);
+    let geomean = |of: &dyn Fn(&Run) -> f64| (runs.iter().map(|r| of(r).ln()).sum::<f64>() / runs.len().max(1) as f64).exp();
+    let to_rules = |r: &Run| stall(&r.learned.all) / stall(&r.rules.all);
     let share = |part: usize| 100.0 * part as f64 / runs.len().max(1) as f64;
-    let phases: Vec<&Run> = runs.iter().filter(|r| r.phases).collect();
+    let phases: Vec<f64> = runs.iter().filter(|r| r.phases).map(|r| r.throughput_to_best().ln()).collect();
     let worst = |of: &dyn Fn(&Run) -> f64| {
         runs.iter().map(|r| (of(r), r.name.as_str())).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, "none"))
     };
-    let to_best = |r: &Run| stall(&r.learned) / r.best_stall();
-    let to_default = |r: &Run| stall(&r.learned) / stall(&r.default);
-    let (best, default, rules) = (worst(&to_best), worst(&to_default), worst(&to_rules));
+    let to_best = |r: &Run| r.to_best(&r.learned);
+    let (best, rules) = (worst(&to_best), worst(&to_rules));
+    let default = worst(&|r: &Run| stall(&r.learned.all) / stall(&r.default.all));
     let row = |name: &str, value: f64, worst: (f64, &str)| json!({ "name": name, "value": value, "runs": runs.len(), "seed": seed, "worst": worst.0, "worst_run": worst.1 });
-    let ratio = |r: &&Run| r.learned.throughput() / r.best_throughput();
+    let mean = |name: &str, of: &dyn Fn(&Run) -> f64| json!({ "name": name, "value": geomean(of), "runs": runs.len() });
     vec![
-        row("stall_ratio_to_best_geomean", geomean(runs.iter().map(to_best).collect()), best),
-        json!({ "name": "rules_stall_ratio_to_best_geomean", "runs": runs.len(),
-            "value": geomean(runs.iter().map(|r| stall(&r.rules) / r.best_stall()).collect()) }),
+        row("stall_ratio_to_best_geomean", geomean(&to_best), best),
+        mean("rules_stall_ratio_to_best_geomean", &|r| r.to_best(&r.rules)),
+        mean("last_third_stall_ratio_to_best_geomean", &|r| r.last_to_best(&r.learned)),
+        mean("rules_last_third_stall_ratio_to_best_geomean", &|r| r.last_to_best(&r.rules)),
         row("worst_ratio_to_default", default.0, default),
         row("beats_rules_percent", share(runs.iter().filter(|r| to_rules(r) < EQUAL).count()), rules),
         row("worse_than_rules_percent", share(runs.iter().filter(|r| to_rules(r) > WORSE).count()), rules),
-        json!({ "name": "phases_ratio_to_best_static", "value": geomean(phases.iter().map(ratio).collect()), "runs": phases.len(),
-            "unit": "throughput" }),
+        json!({ "name": "phases_ratio_to_best_static", "value": (phases.iter().sum::<f64>() / phases.len().max(1) as f64).exp(),
+            "runs": phases.len(), "unit": "throughput" }),
     ]
+}
+
+/// Every run, the one furthest from its best static value first.
+fn losses(runs: &[Run]) -> Vec<Value> {
+    let mut all: Vec<&Run> = runs.iter().collect();
+    all.sort_by(|a, b| b.to_best(&b.learned).total_cmp(&a.to_best(&a.learned)));
+    all.into_iter().map(Run::loss).collect()
+}
+
+/// The first of them.
+fn print_losses(losses: &[Value]) {
+    println!("\nstall over that of the best static value (of the last third), the {WORST_RUNS} worst runs");
+    println!("{:36} {:>13} {:>13} {:>8} {:>8} {:>8}", "", "learned", "rules", "default", "best kB", "ended kB");
+    for loss in losses.iter().take(WORST_RUNS) {
+        let figure = |name: &str| loss[name].as_f64().unwrap_or(f64::NAN);
+        let pair = |name: &str| format!("{:.2} ({:.2})", figure(name), figure(&format!("{name}_last_third")));
+        let (name, default) = (loss["run"].as_str().unwrap_or("-"), figure("default"));
+        println!(
+            "{name:36} {:>13} {:>13} {default:>8.2} {:>8} {:>8}",
+            pair("learned"),
+            pair("rules"),
+            loss["best_kib"],
+            loss["ended_kib"]
+        );
+    }
 }
 
 /// One decision from features, mean over the rows.

@@ -5,7 +5,8 @@
 //! counts for more because its pages are cheaper. Phases are as long under a static value: what is cached of one is still there when the next
 //! begins.
 //!
-//! The device is late because a token bucket alone has one value that suits both phases: bytes a second over requests a second.
+//! The device is late because a token bucket alone has one value that suits both phases: bytes a second over requests a second. Both
+//! phases are mapped: reads of 128 KiB do not depend on the knob (all values from 16 to 128 lay within 2 % with them).
 
 use crate::agent::Agent;
 use crate::load::{Load, Rate, mean, own};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-pub const LOAD: Load = Load::Phases([Kind::SeqRead, Kind::RandMmap]);
+pub const LOAD: Load = Load::Phases([Kind::SeqMmap, Kind::RandMmap]);
 const LATENCY: Duration = Duration::from_millis(1);
 const START_KIB: u32 = 128;
 const IOPS: u64 = 3000;
