@@ -4,7 +4,7 @@
 mod world;
 
 use keepahead_core::device::{BdiName, QueueLimits};
-use keepahead_core::event::{Input, What, Writer};
+use keepahead_core::event::{Input, Outcome, What, Writer};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use world::{Load, World, device};
@@ -59,6 +59,26 @@ fn a_change_of_pattern_is_answered() {
     world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
     world.run(40.0);
     assert!(knob(&world) <= 32, "{} KiB", knob(&world));
+}
+
+#[test]
+fn what_a_pattern_has_rejected_is_not_tried_again_when_it_returns() {
+    let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
+    let mut world = one(phases[0], 128, 5);
+    let ended = |world: &World, wanted: fn(Outcome) -> bool| {
+        world.records.iter().filter(|r| matches!(&r.what, What::TrialEnded { verdict, .. } if wanted(verdict.outcome))).count()
+    };
+    let mut first = 0;
+    for (phase, load) in phases.iter().cycle().take(6).enumerate() {
+        world.devices.values_mut().next().unwrap().load = *load;
+        world.run(60.0);
+        let tried = ended(&world, |_| true);
+        match phase {
+            0 | 1 => first = tried,
+            _ => assert_eq!(tried, first + phase - 1, "one trial a phase, of the value that was proven for it"),
+        }
+    }
+    assert!(ended(&world, |outcome| outcome != Outcome::Kept) > 0, "nothing was rejected in {first} trials");
 }
 
 #[test]

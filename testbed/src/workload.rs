@@ -23,6 +23,8 @@ pub enum Kind {
     SeqMmap,
     /// Touches pages at random through a mapping.
     RandMmap,
+    /// The same from so many threads at once.
+    Lookups(u64),
     /// 4 KiB reads at random.
     RandPread,
     /// Runs of so many pages, read 4 KiB at a time, at random places.
@@ -39,10 +41,17 @@ impl FromStr for Kind {
             "rand-mmap" => Kind::RandMmap,
             "rand-pread" => Kind::RandPread,
             "idle" => Kind::Idle,
-            runs => match runs.strip_prefix("runs").and_then(|n| n.parse().ok()) {
-                Some(n @ 1..=4096) => Kind::Runs(n),
-                _ => bail!("{s:?} is no workload: seq-read, seq-mmap, rand-mmap, rand-pread, idle, runsN (N pages, 1 to 4096)"),
-            },
+            other => {
+                let number = |prefix: &str| other.strip_prefix(prefix).and_then(|n| n.parse().ok());
+                match (number("runs"), number("lookups")) {
+                    (Some(n @ 1..=4096), _) => Kind::Runs(n),
+                    (_, Some(n @ 1..=256)) => Kind::Lookups(n),
+                    _ => bail!(
+                        "{s:?} is no workload: seq-read, seq-mmap, rand-mmap, rand-pread, idle, runsN (N pages, 1 to 4096), \
+                         lookupsN (N threads, 1 to 256)"
+                    ),
+                }
+            }
         })
     }
 }
@@ -55,6 +64,7 @@ impl std::fmt::Display for Kind {
             Kind::RandMmap => f.write_str("rand-mmap"),
             Kind::RandPread => f.write_str("rand-pread"),
             Kind::Runs(n) => write!(f, "runs{n}"),
+            Kind::Lookups(n) => write!(f, "lookups{n}"),
             Kind::Idle => f.write_str("idle"),
         }
     }
@@ -98,49 +108,83 @@ pub fn run(path: &Path, phases: &[(Kind, Duration)], seed: u64, every: Duration)
     Ok(())
 }
 
-struct Worker {
-    file: File,
-    map: *const u8,
+/// A piece of work of many threads, after which progress may be told.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// The whole file, mapped as long as the process lives.
+#[derive(Clone, Copy)]
+struct Map {
+    base: *const u64,
     pages: u64,
-    next: u64,
-    buffer: Vec<u8>,
-    seed: u64,
-    sum: u64,
 }
 
-impl Worker {
-    fn new(file: File, seed: u64) -> anyhow::Result<Worker> {
+// SAFETY: the mapping is read-only, and nothing is kept beside its address.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    fn of(file: &File) -> anyhow::Result<Map> {
         use nix::sys::mman::{MapFlags, ProtFlags, mmap};
         let length = file.metadata()?.len();
         let size = NonZeroUsize::new(usize::try_from(length)?).context("the file is empty")?;
         // SAFETY: a private read-only mapping at an address of the kernel's choice; nobody truncates the testbed's file.
-        let map = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, &file, 0) }?;
-        Ok(Worker {
-            file,
-            map: map.as_ptr() as *const u8,
-            pages: length / PAGE,
-            next: 0,
-            buffer: vec![0; 128 << 10],
-            seed: seed | 1,
-            sum: 0,
-        })
-    }
-
-    fn random(&mut self) -> u64 {
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        self.seed % self.pages
+        let map = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0) }?;
+        Ok(Map { base: map.as_ptr() as *const u64, pages: length / PAGE })
     }
 
     /// Looks at the whole page, as a program that uses it would.
-    fn touch(&mut self, page: u64) -> u64 {
+    fn touch(&self, page: u64) -> u64 {
+        const WORDS: usize = PAGE as usize / 8;
         // SAFETY: the page lies within the mapping, which lives as long as the process.
-        let words =
-            unsafe { std::slice::from_raw_parts(self.map.add((page * PAGE) as usize) as *const u64, PAGE as usize / 8) };
-        self.sum = words.iter().fold(self.sum, |sum, word| sum.wrapping_add(*word));
-        std::hint::black_box(self.sum);
+        let words = unsafe { std::slice::from_raw_parts(self.base.add(page as usize * WORDS), WORDS) };
+        std::hint::black_box(words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word)));
         PAGE
+    }
+}
+
+/// xorshift64 (Marsaglia 2003).
+#[derive(Clone, Copy)]
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+struct Worker {
+    file: File,
+    map: Map,
+    next: u64,
+    buffer: Vec<u8>,
+    random: Random,
+}
+
+impl Worker {
+    fn new(file: File, seed: u64) -> anyhow::Result<Worker> {
+        let map = Map::of(&file)?;
+        Ok(Worker { file, map, next: 0, buffer: vec![0; 128 << 10], random: Random(seed | 1) })
+    }
+
+    /// Pages at random by so many threads, for [`TOGETHER`].
+    fn lookups(&mut self, threads: u64) -> u64 {
+        let (map, end) = (self.map, Instant::now() + TOGETHER);
+        let lookup = |mut random: Random| {
+            let mut bytes = 0;
+            while Instant::now() < end {
+                bytes += map.touch(random.below(map.pages));
+            }
+            bytes
+        };
+        std::thread::scope(|scope| {
+            let seeds: Vec<Random> = (0..threads).map(|_| Random(self.random.below(u64::MAX) | 1)).collect();
+            let running: Vec<_> = seeds.into_iter().map(|seed| scope.spawn(move || lookup(seed))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
+        })
     }
 
     fn read(&mut self, page: u64, bytes: u64) -> anyhow::Result<u64> {
@@ -155,7 +199,7 @@ impl Worker {
                 Ok(0)
             }
             Kind::SeqRead => {
-                if self.next + 32 > self.pages {
+                if self.next + 32 > self.map.pages {
                     self.next = 0;
                 }
                 let got = self.read(self.next, 128 << 10);
@@ -163,19 +207,20 @@ impl Worker {
                 got
             }
             Kind::SeqMmap => {
-                self.next = (self.next + 1) % self.pages;
-                Ok(self.touch(self.next))
+                self.next = (self.next + 1) % self.map.pages;
+                Ok(self.map.touch(self.next))
             }
             Kind::RandMmap => {
-                let page = self.random();
-                Ok(self.touch(page))
+                let page = self.random.below(self.map.pages);
+                Ok(self.map.touch(page))
             }
+            Kind::Lookups(threads) => Ok(self.lookups(threads)),
             Kind::RandPread => {
-                let page = self.random();
+                let page = self.random.below(self.map.pages);
                 self.read(page, PAGE)
             }
             Kind::Runs(n) => {
-                let start = self.random().min(self.pages.saturating_sub(n));
+                let start = self.random.below(self.map.pages).min(self.map.pages.saturating_sub(n));
                 (start..start + n).try_fold(0, |sum, page| Ok(sum + self.read(page, PAGE)?))
             }
         }

@@ -70,7 +70,7 @@ impl<'a> Driver<'a> {
             policy: *policy,
             watched: Vec::new(),
             records: Vec::new(),
-            next: TICK,
+            next: Nanos(0),
             noise,
             random: Xoshiro256StarStar::seed_from_u64(!seed),
             pressure: None,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
     pub outcome: Outcome,
-    /// Stall at this value over stall at the value it was tried against, where measured.
+    /// Stall at this value over stall at the value it was tried against, where a trial could tell.
     pub stall_ratio: Option<f64>,
 }
 

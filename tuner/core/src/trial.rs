@@ -121,6 +121,15 @@ impl Trial {
         self.baseline
     }
 
+    /// What was measured of an arm, block by block.
+    pub fn blocks_of(&self, arm: Arm) -> Vec<Span> {
+        self.blocks.iter().filter(|(a, _)| *a == arm).map(|(_, span)| *span).collect()
+    }
+
+    fn whole(&self, arm: Arm) -> Option<Span> {
+        self.blocks_of(arm).into_iter().reduce(|a, b| a.plus(&b))
+    }
+
     /// Mean window before the trial, pages.
     pub fn window_before(&self) -> f64 {
         Features::of(&self.baseline).window
@@ -217,8 +226,7 @@ impl Trial {
 
     /// All old blocks so far, or the baseline before the first one.
     fn reference(&self) -> Span {
-        let old = self.blocks.iter().filter(|(arm, _)| *arm == Arm::Old).map(|(_, span)| *span);
-        old.reduce(|a, b| a.plus(&b)).unwrap_or(self.baseline)
+        self.whole(Arm::Old).unwrap_or(self.baseline)
     }
 
     fn after_block(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Next {
@@ -271,13 +279,11 @@ impl Trial {
 
     /// Share of the speculative pages that an arm brought in and nobody has used.
     fn unused(&self, arm: Arm) -> f64 {
-        let blocks = self.blocks.iter().filter(|(a, _)| *a == arm).map(|(_, span)| *span);
-        blocks.reduce(|a, b| a.plus(&b)).map_or_else(|| Features::of(&self.baseline).unused, |span| Features::of(&span).unused)
+        self.whole(arm).map_or_else(|| Features::of(&self.baseline).unused, |span| Features::of(&span).unused)
     }
 
     fn stale(&self) -> f64 {
-        let blocks = self.blocks.iter().filter(|(a, _)| *a == Arm::New).map(|(_, span)| *span);
-        blocks.reduce(|a, b| a.plus(&b)).map_or(0.0, |span| Features::of(&span).stale_share)
+        self.whole(Arm::New).map_or(0.0, |span| Features::of(&span).stale_share)
     }
 
     /// A verdict that the test did not give.

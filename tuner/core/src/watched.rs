@@ -54,6 +54,9 @@ pub struct Watched {
     /// Seen once, and not yet confirmed.
     pattern_next: Option<Pattern>,
     tried: BTreeMap<Kib, Tried>,
+    /// What was tried beside which value when a pattern went.
+    #[serde(default)]
+    tried_before: BTreeMap<Pattern, (Kib, BTreeMap<Kib, Tried>)>,
     /// Outlives `tried`: a pattern may return.
     #[serde(default)]
     pub(crate) known: BTreeMap<Pattern, Known>,
@@ -90,6 +93,7 @@ impl Watched {
             pattern: None,
             pattern_next: None,
             tried: BTreeMap::new(),
+            tried_before: BTreeMap::new(),
             known: BTreeMap::new(),
             cool: CoolDown::default(),
             standing: None,

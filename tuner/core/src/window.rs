@@ -49,9 +49,13 @@ pub struct Window {
     pub completeness: Completeness,
 }
 
-/// The marks at the slots' borders of one device.
+/// The last full slots of one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slots {
+    /// Measured by a trial, under the value that it has proven.
+    #[serde(default)]
+    carried: VecDeque<Span>,
+    /// At the borders of those since.
     marks: VecDeque<Mark>,
 }
 
@@ -62,25 +66,47 @@ impl Slots {
             return;
         }
         self.marks.push_back(Mark { at: now, counters: sample.counters });
-        while self.marks.len() > most as usize + 1 {
-            self.marks.pop_front();
+        while self.carried.len() + self.marks.len() > most as usize + 1 {
+            if self.carried.pop_front().is_none() {
+                self.marks.pop_front();
+            }
         }
     }
 
     /// The full slots one by one, oldest first.
     pub fn spans(&self) -> Vec<Span> {
-        self.marks.iter().zip(self.marks.iter().skip(1)).map(|(a, b)| a.until(b)).collect()
+        let since = self.marks.iter().zip(self.marks.iter().skip(1)).map(|(a, b)| a.until(b));
+        self.carried.iter().copied().chain(since).collect()
     }
 
     /// Forgets everything: what was seen under another value says nothing about this one.
     pub fn clear(&mut self) {
+        self.carry(&[], 0);
+    }
+
+    /// Forgets everything but `blocks`, which were measured under the present value, as slots of their own. One of the window's `most`
+    /// slots is left to be seen anew.
+    pub fn carry(&mut self, blocks: &[Span], most: u32) {
         self.marks.clear();
+        self.carried.clear();
+        let mut slot = Span::default();
+        for block in blocks.iter().rev() {
+            slot = block.plus(&slot);
+            if slot.seconds >= SLOT.as_secs_f64() {
+                self.carried.push_front(std::mem::take(&mut slot));
+            }
+        }
+        while self.carried.len() >= most.max(1) as usize {
+            self.carried.pop_front();
+        }
     }
 
     /// The window up to now, or `None` until `most` slots are full.
     pub fn window(&self, most: u32, completeness: Completeness) -> Option<Window> {
         let (first, last) = (self.marks.front()?, self.marks.back()?);
-        (self.marks.len() > most as usize).then(|| Window { span: first.until(last), completeness })
+        let carried = self.carried.iter().fold(Span::default(), |sum, span| sum.plus(span));
+        let full = self.carried.len() + self.marks.len() > most as usize;
+        full.then(|| Window { span: carried.plus(&first.until(last)), completeness })
     }
 }
 
@@ -103,6 +129,22 @@ mod tests {
         assert_eq!((window.span.seconds, window.span.counters.read_pages), (3.0, 300));
         slots.clear();
         assert!(slots.window(3, Completeness::Full).is_none());
+    }
+
+    #[test]
+    fn blocks_of_a_trial_are_slots_of_the_value_that_it_kept() {
+        let block = |read_pages| Span { seconds: 0.5, counters: Counters { read_pages, ..Counters::default() } };
+        let blocks: Vec<Span> = (1..=7).map(block).collect();
+        let mut slots = Slots::default();
+        slots.push(Nanos(0), &sample(0), 3);
+        slots.carry(&blocks, 3);
+        let pages = |slots: &Slots| slots.spans().iter().map(|s| s.counters.read_pages).collect::<Vec<_>>();
+        assert_eq!(pages(&slots), [4 + 5, 6 + 7], "the latest");
+        for (second, seen) in [(10, None), (11, Some(122)), (12, Some(213)), (13, Some(300)), (14, Some(300))] {
+            slots.push(Nanos::from_secs(second), &sample(second * 100), 3);
+            let window = slots.window(3, Completeness::Full);
+            assert_eq!(window.map(|w| w.span.counters.read_pages), seen, "at {second} s");
+        }
     }
 
     #[test]

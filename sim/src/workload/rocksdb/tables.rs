@@ -115,10 +115,16 @@ impl Tables {
         }
     }
 
+    /// The checksum behind the block is fetched before it is computed over the block (`VerifyBlockChecksum` in
+    /// `table/block_based/reader_common.cc`): through a mapping the last page is touched first.
     pub fn read(&mut self, block: u64, ops: &mut VecDeque<Op>) {
         let (table, offset) = self.at(block);
         self.open(table, ops);
-        self.tables[table].file.demand(self.access, offset, self.block, ops);
+        let file = self.tables[table].file;
+        if self.access == Access::Mmap {
+            file.demand(self.access, offset + self.block - 1, 1, ops);
+        }
+        file.demand(self.access, offset, self.block, ops);
     }
 
     /// Reads the cursor's block and moves on.

@@ -17,8 +17,8 @@ struct Row {
     bytes_per_s: u64,
 }
 
-const SWEEP: &[u32] = &[16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
-const QUICK: &[u32] = &[16, 128, 512, 2048];
+const SWEEP: &[u32] = &[4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+const QUICK: &[u32] = &[4, 16, 128, 512, 2048];
 /// keepahead's run: it must have settled after 30 s; the rest is its score.
 const RUN_S: f64 = 45.0;
 const SETTLED_S: f64 = 30.0;
@@ -168,10 +168,17 @@ fn spread(values: &mut [f64]) -> [f64; 3] {
     [values[0], (values[(n - 1) / 2] + values[n / 2]) / 2.0, values[n - 1]]
 }
 
-/// What a reader needs to see why a row ended where it did.
-pub fn trial(at_s: f64, record: &Value) -> Value {
-    let verdict = &record["verdict"];
-    json!({ "at_s": at_s, "from": record["from"], "to": record["to"], "outcome": verdict["outcome"], "reason": verdict["reason"] })
+/// What a reader needs to see why a row ended where it did: each trial that ended, and why it was begun.
+pub fn trials(records: &[(f64, Value)]) -> Vec<Value> {
+    let of = |kind: &'static str| records.iter().filter(move |(_, r)| r["record"] == kind);
+    let begun =
+        |id: &Value| of("trial_started").find(|(_, r)| r["trial"] == *id).map_or(Value::Null, |(_, r)| r["proposal"].clone());
+    let ended = |(at_s, r): &(f64, Value)| {
+        let proposal = begun(&r["trial"]);
+        json!({ "at_s": at_s, "from": r["from"], "to": r["to"], "pattern": proposal["pattern"], "why": proposal["reason"], "outcome": r["verdict"]["outcome"],
+            "reason": r["verdict"]["reason"], "stall_ratio": r["verdict"]["stall_ratio"]["mean"] })
+    };
+    of("trial_ended").map(ended).collect()
 }
 
 /// Throughput once keepahead must have settled, and what it did.
@@ -198,7 +205,7 @@ fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u6
         "settle_s": last_kept.map(|(at, _)| at),
         "final_kib": last_kept.map_or(json!(row.start_kib), |(_, r)| r["to"].clone()),
         "restored": restored,
-        "trials": ended.iter().map(|(at, r)| trial(*at, r)).collect::<Vec<_>>(),
+        "trials": trials(&records),
     });
     Ok((mean(&rates, SETTLED_S, RUN_S), result))
 }

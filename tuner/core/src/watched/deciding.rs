@@ -91,7 +91,7 @@ impl Watched {
         }
     }
 
-    /// A new pattern makes what was tried in the old one void once it is confirmed: by the same pattern in the next window, or, where
+    /// A new pattern puts what was tried in the old one aside once it is confirmed: by the same pattern in the next window, or, where
     /// a kept value is at stake, by any other than the old one in a window that lies wholly after the change. `true` while it waits
     /// for that.
     pub(super) fn pattern_changed(&mut self, pattern: Pattern, now: Nanos) -> bool {
@@ -115,10 +115,20 @@ impl Watched {
             return true;
         }
         self.pattern_next = None;
-        self.pattern = Some(pattern);
-        self.tried.clear();
+        let tried = std::mem::take(&mut self.tried);
+        if let Some(old) = self.pattern.replace(pattern) {
+            self.tried_before.insert(old, (self.home, tried));
+        }
+        self.recall_tried(pattern);
         self.cool.reset(now);
         false
+    }
+
+    /// A pattern has its value back: what was tried beside it is not tried again.
+    pub(super) fn recall_tried(&mut self, pattern: Pattern) {
+        if self.tried_before.get(&pattern).is_some_and(|(beside, _)| *beside == self.home) {
+            self.tried.extend(self.tried_before.remove(&pattern).into_iter().flat_map(|(_, tried)| tried));
+        }
     }
 
     pub(super) fn admit(

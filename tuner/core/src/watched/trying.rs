@@ -13,6 +13,10 @@ use crate::trial::{Next, Trial};
 use crate::units::{Kib, Nanos};
 use crate::window::{Mark, Window};
 
+/// Width of a stall ratio's interval from which it says nothing: 0.99 between 0.75 and 1.30 is not "nothing changes" (`strided-columns`,
+/// whose next smaller step halves the stall).
+const DOUBT_MOST: f64 = 0.3;
+
 impl Watched {
     #[allow(clippy::too_many_arguments)] // What a trial begins from, each of another kind.
     pub(crate) fn begin_trial(
@@ -70,19 +74,22 @@ impl Watched {
             self.left_over = Some((trial.window_before().max(trial.from.pages() as f64), at + LEFT_OVER_MOST));
         }
         self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
-        let ratio = verdict.stall_ratio.map(|r| r.mean);
+        let ratio = verdict.stall_ratio.filter(|r| r.high - r.low <= DOUBT_MOST).map(|r| r.mean);
         let check = self.ends_check(at, settings);
         match verdict.outcome {
             Outcome::Kept => {
                 if check {
                     // What was learnt on the way to the value that has become wrong is as old as that value.
                     self.tried.clear();
+                    self.tried_before.clear();
                 }
+                self.home = trial.to;
+                self.recall_tried(trial.proposal.pattern);
                 self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, at, settings.check_share));
                 self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
                 self.cool.reset(at);
                 self.rewritten = 0;
-                self.home = trial.to;
+                self.slots.carry(&trial.blocks_of(Arm::New), settings.window_slots);
                 self.set(trial.to, SetReason::Trial, out);
             }
             Outcome::Reverted | Outcome::Aborted => {
