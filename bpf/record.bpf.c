@@ -5,6 +5,7 @@
 //! Program names are HOOK__HOW, as in sensor.bpf.c.
 
 #include "bdi.bpf.h"
+#include "pagecache.bpf.h"
 #include "record.h"
 
 char LICENSE[] SEC("license")
@@ -57,6 +58,9 @@ struct task {
 	u64 reads; /* syscalls finished by then */
 	u64 touch; /* faults finished at the last touch recorded, and 1 more */
 	bool faulted;
+	u64 map;    /* of that touch */
+	u64 beyond; /* the page after what was recorded of it */
+	u64 since;  /* where what lies between it and the touch before begins; all ones: nothing */
 };
 
 struct {
@@ -170,6 +174,15 @@ static __always_inline u64 reads_finished(struct task_struct *current)
 	return bpf_core_field_exists(current->ioac.syscr) ? BPF_CORE_READ(current, ioac.syscr) : 0;
 }
 
+/* A kernel pointer is no number to the verifier until it was read from memory. */
+static __always_inline u64 address_of(const void *argument)
+{
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), argument);
+	return address;
+}
+
 #include "syscall.bpf.h"
 
 /* Fires once a batch of folios, each time to the end of the whole request: the first is recorded.
@@ -189,8 +202,7 @@ int BPF_PROG(read__tp_btf, struct address_space *mapping, unsigned long index, u
 	if (!t)
 		return 0;
 	reads = reads_finished(bpf_get_current_task_btf());
-	/* A kernel pointer is no number to the verifier until it was read from memory. */
-	bpf_probe_read_kernel(&address, sizeof(address), &ctx[0]);
+	address = address_of(&ctx[0]);
 	again = t->mapping == address && t->last == last && t->reads == reads && index > t->index;
 	t->mapping = address;
 	t->index = index;
@@ -224,10 +236,25 @@ int read__fexit(u64 *ctx)
 	return read_returned((void *)ctx[0], (s64)ctx[2], (s64)ctx[3]);
 }
 
+/* Where a touch at `first` has a run begin that went on behind the last touch: a fault on a large
+ * folio maps all of it (6.18: a scan at 128 KiB of readahead faults on every 32nd page), so the
+ * next fault right beyond is taken to mean that the pages between were touched too. All ones where
+ * it is not. */
+static __always_inline u64 run_since(struct task *t, u64 mapping, u64 first)
+{
+	u64 start, pages, beyond = t->beyond;
+
+	if (t->map != mapping || first <= beyond || first - beyond >= LARGE_FOLIO_PAGES ||
+	    !folio_at(mapping, beyond - 1, &start, &pages) || first > start + pages)
+		return -1;
+	return beyond;
+}
+
 /* One touch may come here several times: fault-around maps what is near, the page itself may be
  * missing, and after the wait for it the whole is done again. A touch that is over is counted in
  * the task, which tells the next one. */
-static __always_inline void touched(struct inode *inode, u64 first, u64 last, bool fault)
+static __always_inline void touched(struct inode *inode, u64 mapping, u64 first, u64 last,
+				    bool fault)
 {
 	struct task_struct *current = bpf_get_current_task_btf();
 	struct file_key key = {};
@@ -244,8 +271,14 @@ static __always_inline void touched(struct inode *inode, u64 first, u64 last, bo
 	again = t->touch == touch;
 	if (again && (t->faulted || !fault))
 		return;
+	if (!again)
+		t->since = run_since(t, mapping, first);
 	t->touch = touch;
 	t->faulted = fault;
+	t->map = mapping;
+	t->beyond = last + 1;
+	if (t->since < first)
+		first = t->since;
 	emit(inode, &key, first << page_shift, (last - first + 1) << page_shift,
 	     !fault  ? KA_RECORD_MAP_PAGES
 	     : again ? KA_RECORD_FAULT_TOO
@@ -255,7 +288,7 @@ static __always_inline void touched(struct inode *inode, u64 first, u64 last, bo
 SEC("tp_btf/mm_filemap_fault")
 int BPF_PROG(fault__tp_btf, struct address_space *mapping, unsigned long index)
 {
-	touched(mapping->host, index, index, true);
+	touched(mapping->host, address_of(&ctx[0]), index, index, true);
 	return 0;
 }
 
@@ -263,13 +296,15 @@ SEC("tp_btf/mm_filemap_map_pages")
 int BPF_PROG(map_pages__tp_btf, struct address_space *mapping, unsigned long start,
 	     unsigned long end)
 {
-	touched(mapping->host, start, end, false);
+	touched(mapping->host, address_of(&ctx[0]), start, end, false);
 	return 0;
 }
 
-static __always_inline struct inode *inode_of_fault(struct vm_fault *vmf)
+static __always_inline void fault_touched(struct vm_fault *vmf, u64 first, u64 last, bool fault)
 {
-	return BPF_CORE_READ(vmf, vma, vm_file, f_mapping, host);
+	struct address_space *mapping = BPF_CORE_READ(vmf, vma, vm_file, f_mapping);
+
+	touched(BPF_CORE_READ(mapping, host), (u64)mapping, first, last, fault);
 }
 
 SEC("fentry/filemap_fault")
@@ -278,7 +313,7 @@ int fault__fentry(u64 *ctx)
 	struct vm_fault *vmf = (void *)ctx[0];
 	u64 index = BPF_CORE_READ(vmf, pgoff);
 
-	touched(inode_of_fault(vmf), index, index, true);
+	fault_touched(vmf, index, index, true);
 	return 0;
 }
 
@@ -286,6 +321,6 @@ int fault__fentry(u64 *ctx)
 SEC("fentry/filemap_map_pages")
 int map_pages__fentry(u64 *ctx)
 {
-	touched(inode_of_fault((void *)ctx[0]), ctx[1], ctx[2], false);
+	fault_touched((void *)ctx[0], ctx[1], ctx[2], false);
 	return 0;
 }
