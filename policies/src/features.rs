@@ -8,7 +8,7 @@ use keepahead_core::features::Features;
 use keepahead_core::units::Kib;
 
 /// Raised whenever a feature is added, removed, reordered or changes its meaning: a model of another version is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Number of features.
 pub const COUNT: usize = 24;
@@ -68,17 +68,24 @@ pub const NAMES: [&str; COUNT] = [
     "read_ahead",
 ];
 
+/// Share of demand and of waiting up to which the shape of reads, or of faults, says nothing: a mapped scan of a database begins with ten
+/// reads of its tables' footers, and their runs of two pages made it unlike anything seen.
+const TRIFLE: f64 = 0.01;
+
 /// The vector of one window under one value of the knob.
 pub fn vector(f: &Features, kib: Kib) -> [f64; COUNT] {
     let lg = |x: f64| (1.0 + x.max(0.0)).log2();
+    let if_more = |share: f64, waiting: f64, x: f64| if share.max(waiting) > TRIFLE { x } else { 0.0 };
+    let of_reads = |x: f64| if_more(1.0 - f.mapped_demand, 1.0 - f.mmap_share, x);
+    let of_faults = |x: f64| if_more(f.mapped_demand, f.mmap_share, x);
     [
         f.mmap_share,
-        f.read_long_share,
-        f.mmap_long_share,
-        lg(f.read_run),
-        lg(f.mmap_run),
-        f.read_continues,
-        lg(f.request),
+        of_reads(f.read_long_share),
+        of_faults(f.mmap_long_share),
+        of_reads(lg(f.read_run)),
+        of_faults(lg(f.mmap_run)),
+        of_reads(f.read_continues),
+        of_reads(lg(f.request)),
         lg(f.jump),
         lg(f.jump / f.run().max(1.0)),
         f.mapped_demand,
@@ -144,6 +151,16 @@ mod tests {
         for word in ["time", "inode", "pid", "offset", "device_name"] {
             assert!(NAMES.iter().all(|n| *n != word));
         }
+    }
+
+    #[test]
+    fn a_handful_of_reads_says_nothing_of_a_mapped_scan() {
+        let scan = Features { mmap_share: 0.9999, mapped_demand: 0.9998, mmap_run: 300.0, mmap_long_share: 1.0, ..Features::default() };
+        let footers = Features { read_run: 2.0, read_long_share: 1.0, read_continues: 0.25, request: 1.5, ..scan };
+        assert_eq!(vector(&footers, Kib(128)), vector(&scan, Kib(128)));
+        // A backup reads a hundred times what the server faults in, and the server waits longer: both count.
+        let backup = Features { mapped_demand: 0.005, mmap_share: 0.8, ..footers };
+        assert_eq!(vector(&backup, Kib(128))[..7], vector(&Features { mapped_demand: 0.5, ..backup }, Kib(128))[..7]);
     }
 
     proptest! {
