@@ -4,13 +4,14 @@
 //! `KEEPAHEAD_BENCH=quick`: a few worlds, and only the scenarios with phases. `KEEPAHEAD_BENCH_SEED`: these worlds again.
 
 use anyhow::Context as _;
-use keepahead_core::policy::{Context, Policy};
+use keepahead_core::event::Proposal;
+use keepahead_core::policy::{Context, Decision, Policy};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use keepahead_policies::dataset::Row;
 use keepahead_policies::features::restore;
 use keepahead_policies::learned::Learned;
-use keepahead_policies::rules::Rules;
+use keepahead_policies::rules::{Rules, classify};
 use keepahead_sim::compare::Plan;
 use keepahead_sim::output::plot::reliability;
 use keepahead_sim::report::{Figures, Report};
@@ -42,6 +43,7 @@ struct Run {
     phases: bool,
     learned: Side,
     rules: Side,
+    knowing: Side,
     default: Side,
     statics: Vec<(Kib, Side)>,
 }
@@ -62,6 +64,29 @@ impl Side {
         let last = seconds.fold(Figures::default(), |sum, second| sum.plus(&second.figures));
         let ended = report.disks.first().map_or(Kib(0), |disk| disk.read_ahead);
         Side { all: report.total(), last, ended, trials: report.kept + report.reverted }
+    }
+}
+
+/// Knows the best static value beforehand and asks for nothing else: what it misses, no policy can gain in this loop.
+struct Knowing(Kib);
+
+impl Policy for Knowing {
+    fn name(&self) -> &'static str {
+        "knowing"
+    }
+
+    fn decide(&self, context: &Context) -> Decision {
+        let pattern = classify(context.features, context.min_demand);
+        if !context.may_try(self.0) {
+            return Decision::Settled { pattern };
+        }
+        Decision::Propose(Proposal {
+            read_ahead: self.0,
+            pattern,
+            expected_stall_ratio: 0.5,
+            confidence: 1.0,
+            reason: "the best static value".into(),
+        })
     }
 }
 
@@ -133,14 +158,21 @@ fn run(scenario: &Scenario, learned: &Learned) -> anyhow::Result<Run> {
     let by = |policy: &dyn Policy| under(&Control::Keepahead { policy, settings: settings.clone() });
     let values = Plan::of(&scenario.spec()?, settings.clone(), scenario.ladder()).values;
     let statics = values.into_iter().filter(|v| v.0 <= LADDER[LADDER.len() - 1]).map(|v| Ok((v, under(&Control::Static(v))?)));
+    let statics = statics.collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Run {
         name: scenario.name.clone(),
         phases: scenario.spec()?.phases.len() > 1,
         learned: by(learned)?,
         rules: by(&Rules)?,
+        knowing: by(&Knowing(least(&statics, |side| stall(&side.all)).1))?,
         default: under(&Control::Default)?,
-        statics: statics.collect::<anyhow::Result<_>>()?,
+        statics,
     })
+}
+
+fn least(statics: &[(Kib, Side)], of: impl Fn(&Side) -> f64) -> (f64, Kib) {
+    let all = statics.iter().map(|(value, side)| (of(side), *value));
+    all.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, Kib(0)))
 }
 
 fn stall(figures: &Figures) -> f64 {
@@ -158,8 +190,7 @@ impl Run {
     }
 
     fn best(&self, of: impl Fn(&Side) -> f64) -> (f64, Kib) {
-        let all = self.statics.iter().map(|(value, side)| (of(side), *value));
-        all.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, Kib(0)))
+        least(&self.statics, of)
     }
 
     fn throughput_to_best(&self) -> f64 {
@@ -171,7 +202,7 @@ impl Run {
             "default": self.to_best(&self.default), "learned_last_third": self.last_to_best(&self.learned),
             "rules_last_third": self.last_to_best(&self.rules), "best_kib": self.best(|s| stall(&s.all)).1.0,
             "ended_kib": self.learned.ended.0, "rules_ended_kib": self.rules.ended.0, "trials": self.learned.trials,
-            "rules_trials": self.rules.trials, "throughput_to_best": self.throughput_to_best() })
+            "rules_trials": self.rules.trials, "knowing": self.to_best(&self.knowing), "throughput_to_best": self.throughput_to_best() })
     }
 }
 
@@ -225,6 +256,7 @@ fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
     vec![
         row("stall_ratio_to_best_geomean", geomean(&to_best), best),
         mean("rules_stall_ratio_to_best_geomean", &|r| r.to_best(&r.rules)),
+        mean("knowing_stall_ratio_to_best_geomean", &|r| r.to_best(&r.knowing)),
         mean("last_third_stall_ratio_to_best_geomean", &|r| r.last_to_best(&r.learned)),
         mean("rules_last_third_stall_ratio_to_best_geomean", &|r| r.last_to_best(&r.rules)),
         row("worst_ratio_to_default", default.0, default),

@@ -20,6 +20,8 @@ const RANDOM_RUN: f64 = 2.0;
 /// First value to try for random faults, and nothing smaller is tried: one I/O of 16 KiB costs about what one of 4 KiB does on any device
 /// in use (RocksDB's lookups on the testbed: 6.4 thousand a second at 8 as at 16 KiB, 3.3 at 4).
 const SMALLEST: Kib = Kib(16);
+/// Share of the time spent waiting below which readers have a pace of their own; a scan at the device's bandwidth does little else.
+const PACED: f64 = 0.2;
 /// A stall ratio this close to 1 is flat: a smaller step in the same direction has nothing to offer.
 const FLAT: f64 = 0.05;
 
@@ -85,6 +87,11 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
             // than two of them cannot work ahead, and its neighbours look just like it.
             let two_requests = Kib((f.request * 8.0).min(f64::from(ceiling.0)) as u32).floor_power_of_two();
             let mut steps = vec![up(4).max(two_requests), up(2)];
+            // A reader at a pace of its own waits where the device is busy otherwise (a log's flushes): a window is of no use before it is
+            // longer than that, and then no wait is left. Where a scan waits for the device's bandwidth there is nothing beyond a plateau.
+            if f.stall_share < PACED {
+                steps.push(up(16));
+            }
             // Inherited megabytes can be past the optimum too (NFS: 15360 KiB advised, 1024 measured best).
             if now >= Kib(4096) {
                 steps.extend([down(4), down(16), down(2)]);
@@ -210,6 +217,14 @@ mod tests {
         assert_eq!(proposed(decide(&sequential(), 15360, &tried)), Some(2048));
         assert_eq!(proposed(decide(&sequential(), 65536, &[])), Some(16384));
         assert_eq!(proposed(decide(&sequential(), 65536, &tried)), Some(4096));
+    }
+
+    #[test]
+    fn a_plateau_is_crossed_where_readers_have_a_pace_of_their_own() {
+        let tried = [(512, Outcome::Reverted, Some(1.0))];
+        let log = Features { stall_share: 0.03, ..sequential() };
+        assert_eq!(proposed(decide(&log, 128, &tried)), Some(2048));
+        assert!(matches!(decide(&sequential(), 128, &tried), Decision::Settled { .. }));
     }
 
     #[test]
