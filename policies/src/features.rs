@@ -155,7 +155,13 @@ mod tests {
 
     #[test]
     fn a_handful_of_reads_says_nothing_of_a_mapped_scan() {
-        let scan = Features { mmap_share: 0.9999, mapped_demand: 0.9998, mmap_run: 300.0, mmap_long_share: 1.0, ..Features::default() };
+        let scan = Features {
+            mmap_share: 0.9999,
+            mapped_demand: 0.9998,
+            mmap_run: 300.0,
+            mmap_long_share: 1.0,
+            ..Features::default()
+        };
         let footers = Features { read_run: 2.0, read_long_share: 1.0, read_continues: 0.25, request: 1.5, ..scan };
         assert_eq!(vector(&footers, Kib(128)), vector(&scan, Kib(128)));
         // A backup reads a hundred times what the server faults in, and the server waits longer: both count.

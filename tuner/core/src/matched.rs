@@ -118,7 +118,16 @@ mod tests {
         // 128 against 512 KiB on a volume that answers after 3 ms: 77 and 148 MB/s. Between the faults lies little but the kernel's work.
         let span = |seconds, pages, stall_ms: u64, think_ms: u64| {
             let (mmap_stall_ns, mmap_think_ns) = (stall_ms * 1_000_000, think_ms * 1_000_000);
-            Span { seconds, counters: Counters { mmap_pages: pages, faults: pages / 32, mmap_stall_ns, mmap_think_ns, ..Counters::default() } }
+            Span {
+                seconds,
+                counters: Counters {
+                    mmap_pages: pages,
+                    faults: pages / 32,
+                    mmap_stall_ns,
+                    mmap_think_ns,
+                    ..Counters::default()
+                },
+            }
         };
         let c = compare(&span(0.4, 15_104, 386, 11), &span(3.0, 58_752, 2925, 75)).unwrap();
         assert!((c.log_stall.exp() - 0.51).abs() < 0.01, "{}", c.log_stall.exp());
