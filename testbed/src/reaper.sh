@@ -20,6 +20,7 @@ case $(cat "/sys/block/$device/loop/backing_file") in
     losetup -d "/dev/$device"
     ;;
 esac
-[ -d "$dir/late" ] && umount -l "$dir/late"
+# Not `if it is there`: a FUSE mount whose server is dead cannot be looked at.
+umount -l "$dir/late"
 rm -rf "$dir"
 rmdir "$@"

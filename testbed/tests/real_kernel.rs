@@ -6,7 +6,7 @@ use keepahead_testbed::{Fs, Testbed, late_unavailable, run, unavailable};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -63,4 +63,32 @@ fn real_kernel_a_late_device_answers_late() {
     assert!(!mounts.contains(dir.to_str().unwrap()), "{mounts}");
     let loops = run(Command::new("losetup").args(["-n", "-O", "BACK-FILE", &format!("/dev/{name}")])).unwrap_or_default();
     assert!(!loops.contains("keepahead-testbed"), "{loops}");
+}
+
+/// Killed outright, a bench over a late device leaves neither its mounts nor its directory.
+#[test]
+fn real_kernel_a_late_device_whose_owner_is_killed_is_taken_down() {
+    if let Some(why) = late_unavailable() {
+        println!("skipped: {why}");
+        return;
+    }
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_keepahead-bench"));
+    bench.arg("tuning").envs([("KEEPAHEAD_BENCH", "quick"), ("KEEPAHEAD_BENCH_ROWS", "phases")]);
+    let mut bench = bench.stdout(Stdio::null()).spawn().unwrap();
+    let name = format!("keepahead-testbed-{}-", bench.id());
+    let mounts = || {
+        let all = std::fs::read_to_string("/proc/mounts").unwrap();
+        all.lines().filter(|line| line.contains(&name)).map(String::from).collect::<Vec<_>>()
+    };
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:?}", mounts());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait("the late device and its file system are mounted", &|| mounts().len() == 2);
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    wait("both are gone", &|| mounts().is_empty());
 }
