@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::Rules;
+use crate::rules::{Rules, SINGLE};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
 use keepahead_core::known::Known;
@@ -98,8 +98,15 @@ impl Learned {
         }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(RAISE);
-        let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
-        if let Some(best) = best.filter(|p| score(p, context.current) >= WORTH) {
+        let best = if f.mmap_share > 0.5 && f.mmap_run < SINGLE && matches!(pattern, Pattern::RandomMmap | Pattern::ShortRuns) {
+            // Faults on single pages: the smallest window first, since stepping down to it fills the cache on the way with what hides its
+            // gain. Where it is worse, the sensor has not seen the runs, and the rules search.
+            open.first().filter(|p| p.kib < context.current && 1.0 - p.ratio() >= WORTH)
+        } else {
+            let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
+            best.filter(|p| score(p, context.current) >= WORTH)
+        };
+        if let Some(best) = best {
             return Decision::Propose(self.propose(best, pattern, view, context));
         }
         let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
