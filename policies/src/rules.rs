@@ -82,10 +82,13 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
     let ceiling = context.ceiling.floor_power_of_two();
     let up = |factor: u32| Kib(now.0.saturating_mul(factor)).min(ceiling);
     let down = |factor: u32| Kib(now.0 / factor).min(ceiling).max(context.floor.max(SMALLEST.min(now)));
+    // What is used of a window, where that is less than a quarter: stepping down to it fills the cache on the way with what hides the gain.
+    let used = Kib((f64::from(now.0) * (1.0 - f.unused)).ceil() as u32);
+    let used = Kib(used.0.next_power_of_two()).clamp(SMALLEST.min(down(4)), down(4));
     match pattern {
         // Long runs, and yet most of what is read ahead is left unused: somebody else on the device pays for the window (lookups beside
         // compaction).
-        Pattern::Sequential if f.unused > 0.5 => vec![down(4), down(2), up(4), up(2)],
+        Pattern::Sequential if f.unused > 0.5 => vec![used, down(4), down(2), up(4), up(2)],
         Pattern::Sequential => {
             // Up to its own size a request is read at once whatever the window is (`mm/readahead.c`), so a window that is not larger
             // than two of them cannot work ahead, and its neighbours look just like it.
@@ -107,7 +110,7 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
         Pattern::RandomMmap if now > SMALLEST => vec![SMALLEST, down(4), down(2)],
         Pattern::RandomMmap => vec![],
         // Mixed and short runs: the share left unused tells which way is likelier.
-        _ if f.unused > 0.5 => vec![down(4), down(2), up(4), up(2)],
+        _ if f.unused > 0.5 => vec![used, down(4), down(2), up(4), up(2)],
         _ => vec![up(4), up(2), down(4), down(2)],
     }
 }
