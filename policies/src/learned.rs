@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{Rules, SINGLE};
+use crate::rules::{PACED, Rules, SINGLE};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
 use keepahead_core::known::Known;
@@ -98,28 +98,26 @@ impl Learned {
         }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(RAISE);
-        let best = if f.mmap_share > 0.5 && f.mmap_run < SINGLE && matches!(pattern, Pattern::RandomMmap | Pattern::ShortRuns) {
-            // Faults on single pages: the smallest window first, since stepping down to it fills the cache on the way with what hides its
-            // gain. Where it is worse, the sensor has not seen the runs, and the rules search.
-            open.first().filter(|p| p.kib < context.current && 1.0 - p.ratio() >= WORTH)
-        } else {
-            let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
-            best.filter(|p| score(p, context.current) >= WORTH)
-        };
+        let rules_first = rules_first(pattern, f);
+        let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
+        let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
         if let Some(best) = best {
             return Decision::Propose(self.propose(best, pattern, view, context));
         }
         let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
         match with_pattern(Rules.decide(context), pattern) {
             // Even at its best it would not be kept.
-            Decision::Propose(p) if !open.iter().any(|o| o.kib == p.read_ahead && may_gain(o)) && !open.is_empty() => {
+            Decision::Propose(p)
+                if !rules_first && !open.is_empty() && !open.iter().any(|o| o.kib == p.read_ahead && may_gain(o)) =>
+            {
                 Decision::Settled { pattern }
             }
             Decision::Propose(mut p) => {
                 if let Some(o) = open.iter().find(|o| o.kib == p.read_ahead) {
                     p.expected_stall_ratio = o.ratio();
                 }
-                p.reason = format!("{} (confidence {sure:.2}), no clear gain; the rules: {}", words(pattern, f), p.reason);
+                let doubt = if rules_first { "" } else { ", no clear gain" };
+                p.reason = format!("{} (confidence {sure:.2}){doubt}; the rules: {}", words(pattern, f), p.reason);
                 Decision::Propose(p)
             }
             decision => decision,
@@ -167,6 +165,16 @@ impl Policy for Learned {
             Decision::Propose(p) => Decision::Propose(Proposal { reason: format!("{doubt}; the rules: {}", p.reason), ..p }),
             decision => decision,
         }
+    }
+}
+
+/// Where it matters in which order values are tried, and the model, which sees one value against another, cannot know: stepping down to
+/// the smallest window for single pages fills the cache on the way with what hides its gain; a paced reader has a plateau to cross.
+fn rules_first(pattern: Pattern, f: &Features) -> bool {
+    match pattern {
+        Pattern::Sequential => f.stall_share < PACED,
+        Pattern::RandomMmap | Pattern::ShortRuns => f.mmap_share > 0.5 && f.mmap_run < SINGLE,
+        _ => false,
     }
 }
 

@@ -25,7 +25,7 @@ const SMALLEST: Kib = Kib(16);
 pub(crate) const SINGLE: f64 = 1.2;
 const PAGE: Kib = Kib(4);
 /// Share of the time spent waiting below which readers have a pace of their own; a scan at the device's bandwidth does little else.
-const PACED: f64 = 0.2;
+pub(crate) const PACED: f64 = 0.2;
 /// A stall ratio this close to 1 is flat: a smaller step in the same direction has nothing to offer.
 const FLAT: f64 = 0.05;
 
@@ -97,7 +97,7 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
             // A reader at a pace of its own waits where the device is busy otherwise (a log's flushes): a window is of no use before it is
             // longer than that, and then no wait is left. Where a scan waits for the device's bandwidth there is nothing beyond a plateau.
             if f.stall_share < PACED {
-                steps.push(up(16));
+                steps.insert(0, up(16));
             }
             // Inherited megabytes can be past the optimum too (NFS: 15360 KiB advised, 1024 measured best).
             if now >= Kib(4096) {
