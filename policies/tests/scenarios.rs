@@ -81,6 +81,44 @@ fn what_a_pattern_has_rejected_is_not_tried_again_when_it_returns() {
     assert!(ended(&world, |outcome| outcome != Outcome::Kept) > 0, "nothing was rejected in {first} trials");
 }
 
+/// When the first trial of each phase was kept, in seconds since the phase began; `None`: none was.
+fn kept_after(world: &mut World, phases: &[(Load, f64)]) -> Vec<Option<f64>> {
+    let run = |(load, seconds): &(Load, f64)| {
+        let (since, seen) = (world.now, world.records.len());
+        world.devices.values_mut().next().unwrap().load = *load;
+        world.run(*seconds);
+        let kept = |what: &What| matches!(what, What::TrialEnded { verdict, .. } if verdict.outcome == Outcome::Kept);
+        world.records[seen..].iter().find(|r| kept(&r.what)).map(|r| r.at.since(since).as_secs_f64())
+    };
+    phases.iter().map(run).collect()
+}
+
+#[test]
+fn a_pattern_that_returns_has_its_value_back_within_five_seconds() {
+    let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
+    let phases: Vec<(Load, f64)> = phases.iter().cycle().take(8).map(|load| (*load, 60.4)).collect();
+    let mut returned = Vec::new();
+    for seed in 1..20 {
+        let after = kept_after(&mut one(phases[0].0, 128, seed), &phases);
+        returned.extend(after[2..].iter().map(|at| at.unwrap_or_else(|| panic!("seed {seed}: {after:?}"))));
+    }
+    returned.sort_by(f64::total_cmp);
+    assert!(returned[returned.len() / 2] <= 5.0 && returned[returned.len() - 1] <= 6.5, "{returned:?}");
+}
+
+#[test]
+fn a_second_of_another_pattern_is_not_its_return() {
+    let (scan, lookups) =
+        (Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 });
+    for seed in 1..20 {
+        let mut world = one(scan, 128, seed);
+        kept_after(&mut world, &[(scan, 60.0), (lookups, 60.0), (scan, 60.0)]);
+        let (before, trials) = (knob(&world), world.trials.values().map(Vec::len).sum::<usize>());
+        kept_after(&mut world, &[(lookups, 1.0), (scan, 20.0), (lookups, 1.0), (scan, 20.0)]);
+        assert_eq!((knob(&world), world.trials.values().map(Vec::len).sum::<usize>()), (before, trials), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_device_that_does_not_answer_keeps_its_value_and_trials_grow_rare() {
     let mut world = World::new(Settings::default(), 9);

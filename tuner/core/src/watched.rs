@@ -53,6 +53,9 @@ pub struct Watched {
     pattern: Option<Pattern>,
     /// Seen once, and not yet confirmed.
     pattern_next: Option<Pattern>,
+    /// A pattern that the latest slot alone has shown, for which another value than the present one is proven.
+    #[serde(default)]
+    returning: Option<Pattern>,
     tried: BTreeMap<Kib, Tried>,
     /// What was tried beside which value when a pattern went.
     #[serde(default)]
@@ -92,6 +95,7 @@ impl Watched {
             slots: Slots::default(),
             pattern: None,
             pattern_next: None,
+            returning: None,
             tried: BTreeMap::new(),
             tried_before: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -177,12 +181,18 @@ impl Watched {
             self.rewritten += 1;
             return self.set(self.home, SetReason::Revert, out);
         }
-        self.slots.push(around.now, &tick.sample, around.settings.window_slots);
+        let slot_ended = self.slots.push(around.now, &tick.sample, around.settings.window_slots);
         if self.pinned() {
             return self.hold(around.now, Hold::Pinned { value: self.home }, out);
         }
         if around.paused {
             return self.hold(around.now, Hold::Paused, out);
+        }
+        if slot_ended
+            && let Some(slot) = self.slots.latest(tick.sample.completeness)
+            && self.has_returned(&slot, around)
+        {
+            return self.decide(&slot, mark, around, next_trial, out);
         }
         match self.slots.window(around.settings.window_slots, tick.sample.completeness) {
             None => self.hold(around.now, Hold::Gathering, out),

@@ -60,10 +60,10 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Takes a sample; keeps it where a slot is over. `most`: slots of the window.
-    pub fn push(&mut self, now: Nanos, sample: &Sample, most: u32) {
+    /// Takes a sample; keeps it where a slot is over, and says so. `most`: slots of the window.
+    pub fn push(&mut self, now: Nanos, sample: &Sample, most: u32) -> bool {
         if self.marks.back().is_some_and(|last| now.since(last.at) < SLOT) {
-            return;
+            return false;
         }
         self.marks.push_back(Mark { at: now, counters: sample.counters });
         while self.carried.len() + self.marks.len() > most as usize + 1 {
@@ -71,12 +71,25 @@ impl Slots {
                 self.marks.pop_front();
             }
         }
+        true
     }
 
     /// The full slots one by one, oldest first.
     pub fn spans(&self) -> Vec<Span> {
         let since = self.marks.iter().zip(self.marks.iter().skip(1)).map(|(a, b)| a.until(b));
         self.carried.iter().copied().chain(since).collect()
+    }
+
+    /// The latest slot alone.
+    pub fn latest(&self, completeness: Completeness) -> Option<Window> {
+        let (last, before) = (self.marks.back()?, self.marks.iter().rev().nth(1)?);
+        Some(Window { span: before.until(last), completeness })
+    }
+
+    /// Forgets everything but the latest `slots`; with 0, what comes now begins the next one.
+    pub fn keep_latest(&mut self, slots: usize) {
+        self.carried.clear();
+        self.marks.drain(..self.marks.len().saturating_sub(slots + 1));
     }
 
     /// Forgets everything: what was seen under another value says nothing about this one.

@@ -22,8 +22,10 @@ const QUICK: &[u32] = &[4, 16, 128, 512, 2048];
 /// keepahead's run: it must have settled after 30 s; the rest is its score.
 const RUN_S: f64 = 45.0;
 const SETTLED_S: f64 = 30.0;
+/// A second run with what the first has taught: long enough for one trial that fails and one that does not.
+const KNOWN_S: f64 = 15.0;
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "name",
     "unit",
     "default",
@@ -33,6 +35,7 @@ const COLUMNS: [&str; 12] = [
     "ratio_to_default",
     "ratio_to_best",
     "settle_s",
+    "settle_known_s",
     "changes_kept",
     "changes_reverted",
     "restored",
@@ -181,6 +184,10 @@ pub fn trials(records: &[(f64, Value)]) -> Vec<Value> {
     of("trial_ended").map(ended).collect()
 }
 
+fn last_kept(records: &[(f64, Value)]) -> Option<&(f64, Value)> {
+    records.iter().rev().find(|(_, r)| r["record"] == "trial_ended" && r["verdict"]["outcome"] == "kept")
+}
+
 /// Throughput once keepahead must have settled, and what it did.
 fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u64, &str)) -> anyhow::Result<(f64, Value)> {
     testbed.set_read_ahead(row.start_kib)?;
@@ -188,24 +195,36 @@ fn with_keepahead(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u6
     let state = testbed.mount().with_file_name("state");
     // What an earlier row has taught is forgotten: each begins cold.
     let _ = std::fs::remove_dir_all(&state);
-    let agent = Agent::start(&[&testbed.name], &state, &format!("[agent]\npolicy = \"{policy}\"\n"))?;
+    let config = format!("[agent]\npolicy = \"{policy}\"\n");
+    let agent = Agent::start(&[&testbed.name], &state, &config)?;
     let rates = row.load.run(testbed, path, RUN_S, seed)?;
     let records = agent.stop()?;
     let restored = testbed.read_ahead()? == row.start_kib;
+    let mut known = None;
+    if last_kept(&records).is_some() {
+        testbed.drop_caches()?;
+        let agent = Agent::start(&[&testbed.name], &state, &config)?;
+        row.load.run(testbed, path, KNOWN_S, seed + 1)?;
+        let records = agent.stop()?;
+        known = last_kept(&records).map(|(at, record)| (*at, record["to"].clone(), trials(&records)));
+    }
     let ended: Vec<(f64, &Value)> =
         records.iter().filter(|(_, r)| r["record"] == "trial_ended").map(|(at, r)| (*at, r)).collect();
     let count = |outcomes: &[&str]| {
         ended.iter().filter(|(_, r)| r["verdict"]["outcome"].as_str().is_some_and(|o| outcomes.contains(&o))).count()
     };
-    let last_kept = ended.iter().rev().find(|(_, r)| r["verdict"]["outcome"] == "kept");
+    let last_kept = last_kept(&records);
     let result = json!({
         "changes_kept": count(&["kept"]),
         "changes_reverted": count(&["reverted", "aborted"]),
         "changes_void": count(&["void"]),
         "settle_s": last_kept.map(|(at, _)| at),
+        "settle_known_s": known.as_ref().map(|(at, ..)| at),
+        "final_known_kib": known.as_ref().map(|(_, to, _)| to),
         "final_kib": last_kept.map_or(json!(row.start_kib), |(_, r)| r["to"].clone()),
         "restored": restored,
         "trials": trials(&records),
+        "trials_known": known.as_ref().map(|(.., trials)| trials),
     });
     Ok((mean(&rates, SETTLED_S, RUN_S), result))
 }

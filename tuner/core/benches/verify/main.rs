@@ -25,6 +25,8 @@ struct Bench {
     seed: u64,
     trials: u64,
     settings: TrialSettings,
+    /// Seconds that were seen before each trial.
+    before: u32,
 }
 
 impl Bench {
@@ -33,7 +35,7 @@ impl Bench {
         let one = |n: u64| {
             let mut random = Xoshiro256StarStar::seed_from_u64(self.seed.wrapping_add(kind << 32).wrapping_add(n));
             let ratio = effect(&mut random);
-            trial(n, ratio, noise, &self.settings, &mut random)
+            trial(n, ratio, noise, (self.before, &self.settings), &mut random)
         };
         (0..self.trials).map(one).collect()
     }
@@ -110,6 +112,31 @@ fn power(bench: &Bench) -> Vec<Value> {
     ]
 }
 
+/// A value that was proven for the pattern before, and one second of the pattern that has returned.
+fn proven(bench: &Bench) -> Vec<Value> {
+    let bench = Bench { settings: bench.settings.of_proven(), before: 1, ..*bench };
+    let noises = [
+        ("white", Noise::White),
+        ("autocorrelated", Noise::Autocorrelated),
+        ("drift", Noise::Drift),
+        ("bursty", Noise::Bursty),
+    ];
+    let false_keep = |(i, (name, noise)): (usize, (&str, Noise))| {
+        let ended = bench.run(30 + i as u64, noise, |_| 1.0);
+        let note = "a value proven before that is of no use any more";
+        bench.row(&format!("false_keep_percent.proven.{name}"), percent(&ended, kept), "percent", note)
+    };
+    let mut rows: Vec<Value> = noises.into_iter().enumerate().map(false_keep).collect();
+    for (kind, ratio) in [(34, 0.5), (35, 0.9)] {
+        let ended = bench.run(kind, Noise::White, |_| ratio);
+        let note = format!("a value proven before, stall {ratio} times the present value's");
+        let found = |ended: &Ended| kept(ended) && ended.blocks <= FOUND_WITHIN;
+        rows.push(bench.row(&format!("power_percent.proven_{ratio}"), percent(&ended, found), "percent", &note));
+        rows.push(bench.row(&format!("blocks_to_verdict_median.proven_{ratio}"), median_blocks(&ended, kept), "blocks", &note));
+    }
+    rows
+}
+
 fn mean_ticks(of: &[Ended]) -> f64 {
     of.iter().map(|e| f64::from(e.ticks)).sum::<f64>() / of.len().max(1) as f64
 }
@@ -147,11 +174,13 @@ fn main() {
         seed: number("KEEPAHEAD_VERIFY_SEED", clock),
         trials: number("KEEPAHEAD_VERIFY_TRIALS", trials),
         settings: TrialSettings::default(),
+        before: 3,
     };
     println!("seed {}, {} trials of each kind", bench.seed, bench.trials);
     let mut rows = false_keeps(&bench);
     rows.extend(power(&bench));
     rows.extend(harm(&bench));
+    rows.extend(proven(&bench));
     rows.push(bench.row("trials", bench.trials as f64, "trials", "of each kind"));
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench/verify.json");
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);

@@ -130,12 +130,12 @@ impl Reader {
     }
 }
 
-/// Three seconds without a trial, then one to its end.
-pub fn trial(id: u64, ratio: f64, noise: Noise, settings: &TrialSettings, random: &mut impl Rng) -> Ended {
+/// So many seconds without a trial, then one to its end.
+pub fn trial(id: u64, ratio: f64, noise: Noise, (seconds, settings): (u32, &TrialSettings), random: &mut impl Rng) -> Ended {
     let start = Mark { at: Nanos(random.gen_range(0..1 << 40)), counters: Counters::default() };
     let mut reader = Reader { mark: start, slow: Slow::new(noise, random) };
     let mut before: Vec<Span> = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..seconds {
         let from = reader.mark;
         (0..10).for_each(|_| reader.live(1.0, random));
         before.push(from.until(&reader.mark));

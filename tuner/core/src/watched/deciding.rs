@@ -107,13 +107,37 @@ impl Watched {
                 self.pattern_next = Some(pattern);
                 // A value proven for one pattern is at stake, and this window lies across the change: what it shows is neither
                 // pattern. The next one is all of the new.
-                self.slots.clear();
+                self.slots.keep_latest(0);
                 return true;
             }
         } else if self.pattern_next != Some(pattern) {
             self.pattern_next = Some(pattern);
             return true;
         }
+        self.turn_to_pattern(pattern, now);
+        false
+    }
+
+    /// Whether two slots in a row have shown another pattern than before, for which another value is proven: the memory says what to
+    /// do and a trial whether that is still right, so that no whole window is needed. The slots before it are forgotten.
+    pub(super) fn has_returned(&mut self, slot: &Window, around: &Surroundings) -> bool {
+        let decision = self.ask(&Features::of(&slot.span), around);
+        let pattern = decision.pattern();
+        let proven = self.known.get(&pattern).and_then(|known| known.proven);
+        let returning = self.pattern != Some(pattern)
+            && proven.is_some_and(|value| value != self.current())
+            && !matches!(decision, Decision::Abstain { .. });
+        let before = std::mem::replace(&mut self.returning, returning.then_some(pattern));
+        if !returning || before != Some(pattern) {
+            return false;
+        }
+        self.returning = None;
+        self.slots.keep_latest(1);
+        self.turn_to_pattern(pattern, around.now);
+        true
+    }
+
+    fn turn_to_pattern(&mut self, pattern: Pattern, now: Nanos) {
         self.pattern_next = None;
         let tried = std::mem::take(&mut self.tried);
         if let Some(old) = self.pattern.replace(pattern) {
@@ -121,7 +145,6 @@ impl Watched {
         }
         self.recall_tried(pattern);
         self.cool.reset(now);
-        false
     }
 
     /// A pattern has its value back: what was tried beside it is not tried again.

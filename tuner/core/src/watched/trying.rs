@@ -51,7 +51,12 @@ impl Watched {
             };
         }
         let Mode::Trial(trial) = &mut self.mode else { return };
-        let turn = trial.tick(mark, around.others, &around.settings.trial);
+        let proven = self.known.get(&trial.proposal.pattern).and_then(|known| known.proven);
+        let settings = &around.settings.trial;
+        let turn = match trial.change.is_none() && proven == Some(trial.to) {
+            true => trial.tick(mark, around.others, &settings.of_proven()),
+            false => trial.tick(mark, around.others, settings),
+        };
         let (id, arm, change) = (trial.id, trial.arm, trial.change);
         if let Some(block) = turn.block {
             out.records.push(self.record(around.now, What::BlockEnded { trial: id, block }));
