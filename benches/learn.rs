@@ -109,6 +109,7 @@ fn main() -> anyhow::Result<()> {
         accuracy("pattern_accuracy_heldout_percent", &learned, &held_out, seed),
         accuracy("pattern_accuracy_programs_percent", &learned, &programs, seed),
     ];
+    table.extend(two_tenants(&learned, &held_out, seed));
     table.extend(comparisons(&runs, seed));
     table.push(infer(&learned, &held_out));
     table.push(json!({ "name": "model_kib", "value": file.len() as f64 / 1024.0, "unit": "KiB" }));
@@ -224,6 +225,22 @@ fn accuracy(name: &str, learned: &Learned, rows: &[Row], seed: u64) -> Value {
         "seed": seed, "each": each })
 }
 
+/// Rows that show two patterns at once, of the family that has two tenants and of those that have one. (A database may be either.)
+fn two_tenants(learned: &Learned, rows: &[Row], seed: u64) -> [Value; 2] {
+    let share = |name: &str, of: fn(&str) -> bool| {
+        let seen = rows.iter().filter(|row| of(&row.family)).filter_map(|row| {
+            let features = restore(&row.features)?;
+            Some(f64::from(u8::from(learned.tenants(&features, Kib(128)).is_some())))
+        });
+        let seen: Vec<f64> = seen.collect();
+        json!({ "name": name, "value": 100.0 * seen.iter().sum::<f64>() / seen.len().max(1) as f64, "unit": "%", "rows": seen.len(), "seed": seed })
+    };
+    [
+        share("two_tenants_seen_as_two_percent", |family| family == "backup"),
+        share("one_tenant_seen_as_two_percent", |family| family != "backup" && family != "database"),
+    ]
+}
+
 /// Mean stated confidence and share named rightly, of the rows whose confidence fell into the same tenth.
 fn calibration(name: &str, learned: &Learned, rows: &[Row]) -> (String, Vec<(f64, f64)>) {
     let mut tenths: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
@@ -307,6 +324,7 @@ fn infer(learned: &Learned, rows: &[Row]) -> Value {
             ceiling: settings.ceiling,
             min_demand: settings.min_demand_pages_per_s,
             min_stall_share: settings.min_stall_share,
+            whole: true,
         }));
     }
     let value = start.elapsed().as_secs_f64() * 1e6 / all.len().max(1) as f64;

@@ -182,6 +182,7 @@ fn one_climb(policy: &dyn Policy, rows: &BTreeMap<u32, &Row>) -> Climb {
             ceiling: settings.ceiling,
             min_demand: settings.min_demand_pages_per_s,
             min_stall_share: settings.min_stall_share,
+            whole: true,
         };
         let Decision::Propose(proposal) = policy.decide(&context) else { break };
         let (to, from) = (proposal.read_ahead, now);

@@ -9,6 +9,7 @@ use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
 use crate::rules::{PACED, Rules, SINGLE};
+use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
 use keepahead_core::known::Known;
@@ -17,6 +18,8 @@ use keepahead_core::units::Kib;
 
 /// Confidence below which the rules decide: at one wrong name in three the predictions are not worth a trial.
 const SURE: f64 = 0.65;
+/// Confidence from which a second is enough, where others are seen a whole window.
+const PLAIN: f64 = 0.9;
 /// Expected gain minus risk that is worth a trial: the smallest gain that a trial keeps (`min_gain`).
 const WORTH: f64 = 0.05;
 /// A harm that may be counts half of a gain that is expected: a trial ends it within two blocks.
@@ -44,6 +47,17 @@ pub struct View {
     pub seen: Seen,
     /// Every size, ascending, corrected by what trials on the device have shown; empty for an unknown vector.
     pub predictions: Vec<Prediction>,
+    /// Where reads and faults are two patterns, for whoever is to judge what is proposed for both together.
+    pub tenants: Option<[Tenant; 2]>,
+}
+
+impl View {
+    fn words(&self, pattern: Pattern, f: &Features) -> String {
+        match &self.tenants {
+            Some([reads, faults]) => format!("two patterns, {reads} and {faults}"),
+            None => words(pattern, f),
+        }
+    }
 }
 
 impl Learned {
@@ -71,12 +85,21 @@ impl Learned {
     pub fn view(&self, context: &Context) -> View {
         let x = vector(context.features, context.current);
         let seen = self.model.classifier.classify(&x);
-        let Some(pattern) = seen.pattern else { return View { seen, predictions: Vec::new() } };
+        let tenants = self.tenants(context.features, context.current);
+        let Some(pattern) = seen.pattern else { return View { seen, predictions: Vec::new(), tenants } };
         let mut predictions = self.model.predictor.predict(&x, pattern, seen.cluster, context.current);
         if let Some(known) = context.known.get(&pattern) {
-            predictions.iter_mut().for_each(|p| correct(p, known, context.current));
+            predictions.iter_mut().for_each(|p| correct(p, known, pattern, context.current));
         }
-        View { seen, predictions }
+        View { seen, predictions, tenants }
+    }
+
+    /// The patterns of reads and of faults, where they are two.
+    pub fn tenants(&self, f: &Features, current: Kib) -> Option<[Tenant; 2]> {
+        tenants(f, |part| {
+            let seen = self.model.classifier.classify(&vector(part, current));
+            seen.pattern.filter(|_| seen.confidence >= SURE)
+        })
     }
 
     fn decide_known(&self, pattern: Pattern, view: &View, context: &Context) -> Decision {
@@ -93,7 +116,8 @@ impl Learned {
             return Decision::Abstain { pattern, reason };
         }
         if f.stall_share < context.min_stall_share {
-            let reason = format!("{} (confidence {sure:.2}), but hardly anybody waits: nothing to gain", words(pattern, f));
+            let reason =
+                format!("{} (confidence {sure:.2}), but hardly anybody waits: nothing to gain", view.words(pattern, f));
             return Decision::Abstain { pattern, reason };
         }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
@@ -102,7 +126,12 @@ impl Learned {
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
         if let Some(best) = best {
-            return Decision::Propose(self.propose(best, pattern, view, context));
+            let step =
+                open.iter().find(|p| pattern == Pattern::Sequential && p.kib > best.kib && Some(p.kib) == rules_step(context));
+            return Decision::Propose(self.propose(step.unwrap_or(best), pattern, view, context));
+        }
+        if !context.whole && !plain(pattern, f) {
+            return Decision::Abstain { pattern, reason: "a second does not show what is left unused, nor a pace".into() };
         }
         let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
         match with_pattern(Rules.decide(context), pattern) {
@@ -117,7 +146,7 @@ impl Learned {
                     p.expected_stall_ratio = o.ratio();
                 }
                 let doubt = if rules_first { "" } else { ", no clear gain" };
-                p.reason = format!("{} (confidence {sure:.2}){doubt}; the rules: {}", words(pattern, f), p.reason);
+                p.reason = format!("{} (confidence {sure:.2}){doubt}; the rules: {}", view.words(pattern, f), p.reason);
                 Decision::Propose(p)
             }
             decision => decision,
@@ -128,7 +157,7 @@ impl Learned {
         let f = context.features;
         let reason = format!(
             "{} (confidence {:.2}): runs of {}, stall {:.2} ms/MiB at {}; predicted {}; try {}",
-            words(pattern, f),
+            view.words(pattern, f),
             view.seen.confidence,
             size(f.run() * 4.0),
             f.stall_ms_per_mib,
@@ -146,11 +175,19 @@ impl Policy for Learned {
         NAME
     }
 
+    fn slots_needed(&self, whole: u32) -> u32 {
+        whole.min(1)
+    }
+
     fn decide(&self, context: &Context) -> Decision {
         if context.features.demand < context.min_demand {
             return Rules.decide(context);
         }
         let view = self.view(context);
+        if !context.whole && view.seen.confidence < PLAIN {
+            let pattern = view.seen.pattern.unwrap_or(Pattern::Mixed);
+            return Decision::Abstain { pattern, reason: "a second is not enough to name it".into() };
+        }
         let (doubt, pattern) = match view.seen.pattern {
             None => ("nothing like it in training".to_string(), None),
             Some(p) if view.seen.confidence < SURE => (format!("{p}? (confidence {:.2})", view.seen.confidence), None),
@@ -178,6 +215,22 @@ fn rules_first(pattern: Pattern, f: &Features) -> bool {
     }
 }
 
+fn rules_step(context: &Context) -> Option<Kib> {
+    match Rules.decide(context) {
+        Decision::Propose(p) => Some(p.read_ahead),
+        _ => None,
+    }
+}
+
+/// Where the rules may propose from a second: what they go by is seen in it.
+fn plain(pattern: Pattern, f: &Features) -> bool {
+    match pattern {
+        Pattern::Sequential => f.stall_share >= PACED,
+        Pattern::RandomMmap => true,
+        _ => rules_first(pattern, f),
+    }
+}
+
 /// Expected gain minus risk, as shares of the present stall.
 fn score(p: &Prediction, present: Kib) -> f64 {
     let doublings = (f64::from(p.kib.0.max(1)) / f64::from(present.0.max(1))).log2();
@@ -185,10 +238,17 @@ fn score(p: &Prediction, present: Kib) -> f64 {
 }
 
 /// What trials here have shown moves the prediction, and narrows the interval as they become many.
-fn correct(p: &mut Prediction, known: &Known, present: Kib) {
+fn correct(p: &mut Prediction, known: &Known, pattern: Pattern, present: Kib) {
     let narrow = 1.0 / (1.0 + f64::from(known.trials.min(16)) / 2.0).sqrt();
     let (below, above) = (p.log2_ratio - p.low, p.high - p.log2_ratio);
-    p.log2_ratio += known.correction(present, p.kib);
+    // That a larger window did not help a scan is no hope for a smaller one, nor the reverse for single pages: there the model must see a gain
+    // by itself. (512 to 4 KiB was tried for a scan whose 2048 and 4096 had gained less than expected.)
+    let least = match pattern {
+        Pattern::Sequential if p.kib < present => p.log2_ratio.min(0.0),
+        Pattern::RandomMmap if p.kib > present => p.log2_ratio.min(0.0),
+        _ => f64::NEG_INFINITY,
+    };
+    p.log2_ratio = (p.log2_ratio + known.correction(present, p.kib)).max(least);
     (p.low, p.high) = (p.log2_ratio - below * narrow, p.log2_ratio + above * narrow);
 }
 

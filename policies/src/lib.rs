@@ -16,6 +16,7 @@ pub mod model;
 pub mod predict;
 pub mod rules;
 pub mod scaler;
+pub mod tenants;
 pub mod train;
 
 use keepahead_core::policy::Policy;

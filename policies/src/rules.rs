@@ -5,6 +5,7 @@
 //! where four went too far, then the other direction. Each step is a trial; what a trial rejected is not tried again while the
 //! pattern lasts.
 
+use crate::tenants::tenants;
 use keepahead_core::event::{Outcome, Pattern, Proposal};
 use keepahead_core::features::Features;
 use keepahead_core::policy::{Context, Decision, Policy};
@@ -150,7 +151,11 @@ fn propose(pattern: Pattern, f: &Features, from: Kib, to: Kib) -> Proposal {
             format!("runs of {:.0} pages; {:.0} % of what is read ahead is left unused", f.run(), f.unused * 100.0),
         ),
     };
-    Proposal { read_ahead: to, pattern, expected_stall_ratio, confidence, reason: format!("{direction}: {why}") }
+    let two = match tenants(f, |part| Some(classify(part, 0.0))) {
+        Some([reads, faults]) => format!("; two patterns, {reads} and {faults}"),
+        None => String::new(),
+    };
+    Proposal { read_ahead: to, pattern, expected_stall_ratio, confidence, reason: format!("{direction}: {why}{two}") }
 }
 
 #[cfg(test)]
@@ -185,6 +190,7 @@ mod tests {
             ceiling: Kib(16384),
             min_demand: 25.0,
             min_stall_share: 0.02,
+            whole: true,
         })
     }
 

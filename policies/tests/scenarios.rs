@@ -4,9 +4,10 @@
 mod world;
 
 use keepahead_core::device::{BdiName, QueueLimits};
-use keepahead_core::event::{Input, Outcome, What, Writer};
+use keepahead_core::event::{Hold, Input, Outcome, What, Writer};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
+use keepahead_policies::learned::Learned;
 use world::{Load, World, device};
 
 fn noisy(_: Kib, _: f64, noise: f64) -> f64 {
@@ -41,6 +42,77 @@ fn random_mmap_is_lowered_within_30_s() {
         assert!(knob(&world) <= 32, "seed {seed}: {} KiB", knob(&world));
         world.stop();
     }
+}
+
+/// Seconds from the beginning to the first trial's start and to its end.
+fn first_trial(world: &World) -> (f64, f64) {
+    let begin = keepahead_core::units::Nanos::from_secs(100);
+    let first = |wanted: fn(&What) -> bool| {
+        world.records.iter().find(|r| wanted(&r.what)).map_or(f64::NAN, |r| r.at.since(begin).as_secs_f64())
+    };
+    (first(|w| matches!(w, What::TrialStarted { .. })), first(|w| matches!(w, What::TrialEnded { .. })))
+}
+
+#[test]
+fn a_sure_policy_begins_after_a_second_and_one_that_cannot_say_so_after_a_whole_window() {
+    let loads = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
+    for (load, seed) in loads.into_iter().zip(1..) {
+        let mut sure = one(load, 128, seed);
+        sure.policy = Box::new(Learned::shipped().unwrap());
+        let mut rules = one(load, 128, seed);
+        sure.run(30.0);
+        rules.run(30.0);
+        assert!(first_trial(&sure).0 <= 2.0 && first_trial(&rules).0 >= 3.0, "{load:?} {:?}", first_trial(&sure));
+        assert!(sure.devices.values().all(|d| d.kept > 0), "{load:?}");
+    }
+}
+
+#[test]
+fn a_plain_difference_is_shown_in_short_blocks_and_a_small_one_is_not() {
+    // 512 KiB a fault against 4: ten times the wait. Blocks of half a second took 3 s.
+    let mut plain = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 512, 3);
+    plain.run(10.0);
+    let (begun, ended) = first_trial(&plain);
+    assert!(ended - begun <= 2.5, "{begun} to {ended}");
+    // Whatever the window, a fault takes nearly the same.
+    let mut small = World::new(Settings::default(), 3);
+    let gain = |kib: Kib, _: f64, noise: f64| (0.95 + 0.1 * noise) * if kib < Kib(128) { 0.8 } else { 1.0 };
+    small.add(device("7:0", "loop0", 128), Load::RandomMmap { iops: 1000.0, bandwidth: 1e6 }, gain);
+    small.run(20.0);
+    let blocks = small.records.iter().filter_map(|r| match &r.what {
+        What::BlockEnded { block, .. } => Some(block.seconds),
+        _ => None,
+    });
+    assert!(blocks.clone().count() > 4 && blocks.into_iter().all(|seconds| seconds >= 0.35));
+}
+
+#[test]
+fn a_raised_value_whose_windows_evict_each_other_gives_way_at_once() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(60.0);
+    assert!(knob(&world) >= 512, "{} KiB", knob(&world));
+    world.devices.values_mut().next().unwrap().evicts_above = Some(Kib(256));
+    world.run(8.0);
+    assert!(world.records.iter().any(|r| matches!(r.what, What::Held { reason: Hold::Polluting { .. } })));
+    world.run(120.0);
+    assert!(knob(&world) <= 256, "{} KiB", knob(&world));
+    world.stop();
+}
+
+#[test]
+fn patterns_that_come_and_go_are_not_tried_for_again_and_again() {
+    // Neither answers: each trial is for nothing.
+    let loads = [Load::Sequential { iops: 1000.0, bandwidth: 131.0 }, Load::RandomMmap { iops: 1000.0, bandwidth: 1e6 }];
+    let trials = |seconds: f64, turns: usize| {
+        let mut world = one(loads[0], 128, 7);
+        for turn in 0..turns {
+            world.devices.values_mut().next().unwrap().load = loads[turn % 2];
+            world.run(seconds);
+        }
+        world.trials.values().map(Vec::len).sum::<usize>()
+    };
+    let (brief, lasting) = (trials(5.0, 60), trials(50.0, 6));
+    assert!(brief <= 14 && lasting <= 12, "{brief} and {lasting} trials in five minutes");
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl Asked<'_> {
             ceiling: Kib(16384),
             min_demand: 25.0,
             min_stall_share: 0.02,
+            whole: true,
         })
     }
 }
@@ -187,6 +188,23 @@ fn a_trial_moves_what_is_predicted_beside_it() {
     assert!(again.expected_stall_ratio > first.expected_stall_ratio, "{first:?} {again:?}");
 }
 
+#[test]
+fn a_disappointing_raise_is_no_hope_for_a_smaller_window() {
+    // Seen on a device that a scan already filled at 512 KiB: after 4096 and 2048 had gained less than predicted, 4 KiB was tried.
+    let mut asked = Asked { tried: &[2048, 4096, 8192, 16384], ..Asked::of(SCAN, 512) };
+    for ratio in [0.8, 0.9, 1.1] {
+        let mut known = Known::default();
+        for size in [4096, 2048] {
+            let raise = Proposal { read_ahead: Kib(size), ..proposal(Asked::of(SCAN, 128).by(&learned())) };
+            known.learn(Kib(512), &Proposal { expected_stall_ratio: 0.4, ..raise }, &outcome(Outcome::Reverted, ratio));
+        }
+        asked.known.insert(Pattern::Sequential, known);
+        if let Decision::Propose(p) = asked.by(&learned()) {
+            assert!(p.read_ahead > Kib(512), "{}", p.reason);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -200,6 +218,7 @@ proptest! {
         for _ in 0..=SIZES.len() {
             let context = Context {
                 features: &features, current: Kib(current), tried: &tried, known: &known, floor, ceiling, min_demand: 25.0, min_stall_share: 0.02,
+                whole: true,
             };
             let Decision::Propose(p) = policy.decide(&context) else { return Ok(()) };
             prop_assert!(p.read_ahead >= floor && p.read_ahead <= ceiling && p.read_ahead.0.is_power_of_two());
@@ -248,6 +267,7 @@ fn the_shipped_model_is_of_this_version_and_small_and_names_what_is_plain() {
             ceiling: Kib(16384),
             min_demand: 32.0,
             min_stall_share: 0.02,
+            whole: true,
         };
         shipped.view(&context).seen.pattern
     };

@@ -40,6 +40,8 @@ pub struct Fake {
     /// Multiplies the cost of each page: (value, seconds since start, a random number in 0..1) to a factor.
     pub response: Box<dyn Fn(Kib, f64, f64) -> f64>,
     pub limits: QueueLimits,
+    /// Windows above this evict each other: half of what they read is read for nothing, at twenty times the wait.
+    pub evicts_above: Option<Kib>,
     pub fail_writes: bool,
     pub writer: Option<Writer>,
     counters: Counters,
@@ -54,6 +56,7 @@ pub struct Fake {
 }
 
 pub struct World {
+    pub policy: Box<dyn Policy>,
     pub now: Nanos,
     pub devices: BTreeMap<BdiName, Fake>,
     pub state: State,
@@ -77,6 +80,7 @@ pub fn device(name: &str, disk: &str, original: u32) -> Device {
 impl World {
     pub fn new(settings: Settings, seed: u64) -> World {
         World {
+            policy: Box::new(Rules),
             now: Nanos::from_secs(100),
             devices: BTreeMap::new(),
             state: State::new(settings, false),
@@ -94,6 +98,7 @@ impl World {
             device: device.clone(),
             load,
             response: Box::new(response),
+            evicts_above: None,
             fail_writes: false,
             writer: None,
             counters: Counters::default(),
@@ -145,8 +150,7 @@ impl World {
     }
 
     pub fn feed(&mut self, input: Input) {
-        let policy: &dyn Policy = &Rules;
-        let output = step(&mut self.state, policy, &input);
+        let output = step(&mut self.state, &*self.policy, &input);
         for record in &output.records {
             self.check_record(record);
         }
@@ -229,7 +233,8 @@ impl Fake {
     /// A closed loop of one task for `span`.
     fn live(&mut self, span: Nanos, seconds: f64, noise: f64) {
         let (dt, pages) = (span.as_secs_f64(), self.knob.pages().max(1) as f64);
-        let factor = (self.response)(self.knob, seconds, noise);
+        let evicts = self.evicts_above.is_some_and(|most| self.knob > most);
+        let factor = (self.response)(self.knob, seconds, noise) * if evicts { 20.0 } else { 1.0 };
         self.watch_harm(factor, span);
         let c = &mut self.counters;
         // Rounds at random, so that rates come out right over many ticks.
@@ -247,6 +252,9 @@ impl Fake {
                 c.read_stall_ns += count(windows * wait * 1e9);
                 c.spec_added += count(windows * pages);
                 c.spec_used += count(windows * pages);
+                if evicts {
+                    c.spec_evicted += count(windows * pages);
+                }
                 c.windows += count(windows);
             }
             Load::RandomMmap { iops, bandwidth } => {

@@ -355,6 +355,15 @@ pub enum Hold {
         per_s: f64,
         limit: f64,
     },
+    /// A raised value had become wrong: more of what is read ahead was evicted unused than when it was kept. What it replaced is back.
+    Polluting {
+        /// Evicted unused, pages per demanded page, then and now.
+        kept: f64,
+        now: f64,
+        back: Kib,
+    },
+    /// A smaller window is wanted while a cache that may hold everything fills: the larger one fills it sooner.
+    Filling,
     /// The candidate is outside the bounds after clamping.
     Bounds {
         wanted: Kib,

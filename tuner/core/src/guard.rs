@@ -4,7 +4,8 @@
 use crate::event::Hold;
 use crate::features::Features;
 use crate::settings::Settings;
-use crate::units::{Kib, Nanos};
+use crate::units::{Kib, Nanos, PAGE_BYTES};
+use crate::window::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -15,6 +16,9 @@ const HOUR: Nanos = Nanos::from_secs(3600);
 pub struct CoolDown {
     until: Nanos,
     span: Nanos,
+    /// Trials in a row that came to nothing.
+    #[serde(default)]
+    void: u32,
     /// Starts of trials within the last hour.
     starts: VecDeque<Nanos>,
 }
@@ -29,17 +33,21 @@ impl CoolDown {
     pub fn reverted(&mut self, now: Nanos, settings: &Settings) {
         let doubled = Nanos(self.span.0.saturating_mul(2));
         self.span = doubled.max(settings.cool_down).min(settings.cool_down_max);
+        self.void = 0;
         self.until = now + self.span;
     }
 
-    /// A trial came to nothing through no fault of the candidate.
+    /// A trial came to nothing through no fault of the candidate. If the next one does too, the workload changes faster than a trial can tell.
     pub fn paused(&mut self, now: Nanos, settings: &Settings) {
-        self.until = now + settings.cool_down.max(self.span);
+        let doubled = Nanos(settings.cool_down.0.saturating_mul(1 << self.void.min(32)));
+        self.void += 1;
+        self.until = now + doubled.min(settings.cool_down_max).max(self.span);
     }
 
     /// A trial was kept, or the pattern changed: what was learnt of the old one says nothing now. The trials an hour still bind.
     pub fn reset(&mut self, now: Nanos) {
         self.span = Nanos(0);
+        self.void = 0;
         self.until = self.until.min(now + Nanos::from_secs(1));
     }
 
@@ -57,6 +65,13 @@ impl CoolDown {
         Ok(())
     }
 }
+
+/// Evicted speculative pages per demanded page up to which nothing is evicted.
+const EVICTED: f64 = 0.01;
+/// Distance of two pages drawn at random from a file, median, over its length: 1 - sqrt(1/2).
+const JUMP: f64 = 0.293;
+/// Rise of the hit ratio, from a window's first second to its last, from which a cache fills.
+const RISE: f64 = 0.02;
 
 /// The machine as the guard sees it: rates, not counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,6 +97,21 @@ pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure
         return Err(Hold::Bounds { wanted, floor: settings.floor, ceiling });
     }
     Ok(value)
+}
+
+/// Whether a cache fills that may hold all that is demanded through mappings. Then every page that is read beside the wanted one is a later
+/// hit: a smaller window wins each block of a trial and loses the minutes after it (`caches-dropped`: 1.8 times the waiting). How much is demanded is
+/// estimated from the jumps. `seconds`: the window's, oldest first; of one alone no rise can be seen, and it is taken for granted.
+pub fn fills(features: &Features, seconds: &[Span], pressure: &Pressure) -> bool {
+    let bytes = features.jump / JUMP * PAGE_BYTES as f64;
+    // Without a jump nothing is known of it.
+    let fits = bytes > 0.0 && bytes <= pressure.memory_available as f64;
+    let hits = |span: &Span| span.counters.hit_ratio().unwrap_or(1.0);
+    let rises = match seconds {
+        [first, .., last] => hits(last) >= hits(first) + RISE,
+        _ => true,
+    };
+    features.mmap_share > 0.5 && features.evicted <= EVICTED && fits && rises
 }
 
 /// The value as a jump without a trial behind it may take it: at most `max_step` away from the present one.
@@ -148,7 +178,7 @@ mod tests {
         let pressure = Pressure { memory_available: 64 << 20, ..calm() };
         let features = Features { stall_share: 3.2, ..Features::default() };
         let value = admit(Kib(4096), Kib(128), &features, &pressure, &Settings::default()).unwrap();
-        assert_eq!(value, Kib(256)); // 64 MiB × 5 % / 4 streams / 2 windows = 409 KiB
+        assert_eq!(value, Kib(1024)); // 64 MiB × 12.5 % / 4 streams / 2 windows
     }
 
     #[test]
@@ -160,6 +190,22 @@ mod tests {
         let thrash = Pressure { refaults_per_s: 1e7, ..calm() };
         assert!(matches!(admit(Kib(512), Kib(128), &Features::default(), &thrash, &settings), Err(Hold::Refaults { .. })));
         assert_eq!(admit(Kib(16), Kib(128), &Features::default(), &thrash, &settings), Ok(Kib(16)));
+    }
+
+    #[test]
+    fn a_cache_that_fills_and_may_hold_everything_is_left_to() {
+        let second = |hits: u64| {
+            let counters = crate::sample::Counters { mmap_pages: 1000, mmap_miss: 1000 - hits, ..Default::default() };
+            Span { seconds: 1.0, counters }
+        };
+        // 100,000 pages apart: 1.3 GiB are demanded.
+        let faults = Features { mmap_share: 1.0, jump: 1e5, ..Features::default() };
+        let (filling, steady) = ([second(100), second(140), second(200)], [second(200), second(190), second(210)]);
+        assert!(fills(&faults, &filling, &calm()) && fills(&faults, &filling[..1], &calm()));
+        assert!(!fills(&faults, &steady, &calm()), "it does not fill");
+        assert!(!fills(&Features { evicted: 0.5, ..faults }, &filling, &calm()), "it is full");
+        assert!(!fills(&faults, &filling, &Pressure { memory_available: 1 << 30, ..calm() }), "it cannot hold everything");
+        assert!(!fills(&Features { mmap_share: 0.2, ..faults }, &filling, &calm()), "read(2) reads what it asks for");
     }
 
     #[test]

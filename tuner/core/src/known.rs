@@ -78,8 +78,8 @@ impl Known {
         self.wrong = 0.6 * self.wrong + if surprise.abs() > WRONG { 0.4 } else { 0.0 };
         self.correct(difference(from, to), surprise);
         if self.drifted() {
-            // What was true is not any more: learn anew, and bring back nothing.
-            (self.proven, self.weights, self.covariance) = (None, [0.0; 2], [PRIOR, PRIOR, 0.0]);
+            // What was true is not any more: learn anew. What was proven was shown by a trial, not expected, and only a trial refutes it.
+            (self.weights, self.covariance) = ([0.0; 2], [PRIOR, PRIOR, 0.0]);
         }
     }
 
@@ -169,7 +169,8 @@ mod tests {
         known.learn(Kib(512), &proposal(1024, 0.5), &verdict(Outcome::Aborted, None));
         assert!(!known.drifted());
         known.learn(Kib(512), &proposal(2048, 0.5), &verdict(Outcome::Aborted, None));
-        assert!(known.drifted() && known.proven.is_none() && known.correction(Kib(128), Kib(512)) == 0.0);
+        assert!(known.drifted() && known.correction(Kib(128), Kib(512)) == 0.0);
+        assert_eq!(known.proven, Some(Kib(512)), "trials showed it, and neighbours that harm do not refute it");
         known.learn(Kib(512), &proposal(256, 1.0), &verdict(Outcome::Reverted, Some(1.1)));
         assert!(!known.drifted());
     }

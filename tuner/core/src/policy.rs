@@ -30,6 +30,8 @@ pub struct Context<'a> {
     pub ceiling: Kib,
     pub min_demand: f64,
     pub min_stall_share: f64,
+    /// The window that the features are of is whole. Before that only a proposal counts, see [`Policy::slots_needed`].
+    pub whole: bool,
 }
 
 impl Context<'_> {
@@ -66,4 +68,10 @@ pub trait Policy {
     /// Name and version, as written to the journal.
     fn name(&self) -> &'static str;
     fn decide(&self, context: &Context) -> Decision;
+
+    /// Full slots (seconds) after which it may be sure enough to propose something, of the `whole` window's. One that says nothing of
+    /// how sure it is waits for the whole window.
+    fn slots_needed(&self, whole: u32) -> u32 {
+        whole
+    }
 }

@@ -94,6 +94,7 @@ mod tests {
             ceiling: Kib(ceiling),
             min_demand: 25.0,
             min_stall_share: 0.02,
+            whole: true,
         };
         match recall(decision, &context, PRESENT) {
             Decision::Propose(p) => Some(p.read_ahead.0),

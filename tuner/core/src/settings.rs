@@ -52,6 +52,11 @@ pub enum PolicyName {
 /// Allowed error for a proven value, in allowed errors of a new one.
 const PROVEN_ERROR: f64 = 4.0;
 
+/// Of the washout and of the shortest block where the difference is plain: one and two ticks at the defaults, where it is two and four
+/// otherwise.
+const PLAIN_WASHOUT: f64 = 0.6;
+const PLAIN_BLOCK: f64 = 0.5;
+
 /// How a trial compares the candidate with the present value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +96,17 @@ impl TrialSettings {
         let confidence = (1.0 - PROVEN_ERROR * (1.0 - self.confidence)).min(self.confidence);
         TrialSettings { confidence: confidence.max(0.5), pairs_min: self.pairs_min.min(2), ..self.clone() }
     }
+
+    /// Shorter blocks, for a trial whose difference is plain: what is left to show is that the coin can be told, and that takes tosses, not
+    /// long blocks.
+    pub fn of_plain(&self) -> TrialSettings {
+        let part = |of: Nanos, share: f64| Nanos((of.0 as f64 * share) as u64);
+        TrialSettings {
+            washout: part(self.washout, PLAIN_WASHOUT),
+            block_min: part(self.block_min, PLAIN_BLOCK),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -99,7 +115,7 @@ impl Default for Settings {
             floor: Kib(4),
             ceiling: Kib(16384),
             max_step: 4,
-            memory_share: 0.05,
+            memory_share: 0.125,
             window_slots: 3,
             min_demand_pages_per_s: 25.0,
             min_stall_share: 0.02,

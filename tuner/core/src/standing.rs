@@ -15,7 +15,10 @@ const EXPECTED: Nanos = Nanos::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    replaced: Kib,
+    pub replaced: Kib,
+    /// Speculative pages evicted unused per demanded page while the kept value was proven.
+    #[serde(default)]
+    pub evicted: f64,
     /// The pattern that the value was kept for.
     #[serde(default)]
     pub pattern: Option<Pattern>,
@@ -32,8 +35,8 @@ fn after(now: Nanos, spent: Nanos, share: f64) -> Nanos {
 
 impl Standing {
     /// A trial has put a value in the place of `replaced`. `share`: of the time that checks may take, 0 to 1.
-    pub fn new(replaced: Kib, pattern: Pattern, now: Nanos, share: f64) -> Standing {
-        Standing { replaced, pattern: Some(pattern), kept: now, next: after(now, EXPECTED, share), begun: None }
+    pub fn new(replaced: Kib, pattern: Pattern, evicted: f64, now: Nanos, share: f64) -> Standing {
+        Standing { replaced, evicted, pattern: Some(pattern), kept: now, next: after(now, EXPECTED, share), begun: None }
     }
 
     pub fn due(&self, now: Nanos) -> bool {
@@ -73,7 +76,7 @@ mod tests {
         #[test]
         fn checks_stay_within_their_share(share in 0.001..0.2f64, lengths in proptest::collection::vec(1u64..30, 1..50)) {
             let start = Nanos::from_secs(10);
-            let mut standing = Standing::new(Kib(128), Pattern::Sequential, start, share);
+            let mut standing = Standing::new(Kib(128), Pattern::Sequential, 0.0, start, share);
             let (mut now, mut spent) = (start, Nanos(0));
             for length in lengths {
                 now = now.max(standing.next);
@@ -89,7 +92,7 @@ mod tests {
 
     #[test]
     fn without_a_budget_nothing_is_checked_and_other_trials_are_no_checks() {
-        let mut standing = Standing::new(Kib(128), Pattern::Sequential, Nanos(0), 0.0);
+        let mut standing = Standing::new(Kib(128), Pattern::Sequential, 0.0, Nanos(0), 0.0);
         assert!(!standing.due(Nanos::from_secs(1 << 30)));
         assert!(!standing.end(Nanos(5), 0.01));
     }

@@ -35,6 +35,8 @@ const RETURN_MOST: Nanos = Nanos::from_secs(2);
 /// out, must come back first. Measured at 128 KiB beside a scan that does 150 MB/s: 160 MiB of hot pages took 10 to 15 s, in which stall was up
 /// to twice what it was before, and all of it was gone afterwards.
 const TURNOVER: Nanos = Nanos::from_secs(20);
+/// Stall ratio, the new value's worst block over the old one's best, up to which a gain is plain: ten times the spread of a block.
+const PLAIN: f64 = 0.6;
 /// Stall ratio above which a gain is not believed where the old value could only be measured before the trial.
 const ONE_WAY_GAIN: f64 = 0.8;
 
@@ -126,7 +128,8 @@ impl Trial {
         self.blocks.iter().filter(|(a, _)| *a == arm).map(|(_, span)| *span).collect()
     }
 
-    fn whole(&self, arm: Arm) -> Option<Span> {
+    /// The same as one span.
+    pub fn whole(&self, arm: Arm) -> Option<Span> {
         self.blocks_of(arm).into_iter().reduce(|a, b| a.plus(&b))
     }
 
@@ -144,6 +147,13 @@ impl Trial {
 
     /// Takes the counters of this tick, of the device and of the others.
     pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
+        match self.is_plain(&mark) {
+            true => self.advance(mark, others, &settings.of_plain()),
+            false => self.advance(mark, others, settings),
+        }
+    }
+
+    fn advance(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
         if self.arm == Arm::New
             && let Some(reason) = self.harm(&mark, settings)
         {
@@ -175,6 +185,21 @@ impl Trial {
         self.blocks.push((self.arm, span));
         self.others.end(others);
         Turn { block: Some(block(self.arm, self.value(), &span)), next: self.after_block(mark, others, settings) }
+    }
+
+    /// Whether the new value's blocks so far are far below the old one's level. Only blocks that have ended count, so the coin of the one
+    /// that runs knows nothing of its length; but no coin has chosen the first, and it may end as soon as it looks like that.
+    fn is_plain(&self, mark: &Mark) -> bool {
+        if self.one_way || self.turnover != Nanos(0) {
+            return false;
+        }
+        let log = |span: &Span| compare(span, &self.baseline).map_or(0.0, |c| c.log_stall);
+        if self.blocks.is_empty() {
+            return self.measured.is_some_and(|start| log(&start.until(mark)) <= PLAIN.ln());
+        }
+        let worst = |arm, of: fn(f64, f64) -> f64| self.blocks_of(arm).iter().map(log).reduce(of);
+        let (new, old) = (worst(Arm::New, f64::max).unwrap_or(0.0), worst(Arm::Old, f64::min).unwrap_or(0.0));
+        new - old.min(0.0) <= PLAIN.ln()
     }
 
     fn washed_out(&self, mark: &Mark, settings: &TrialSettings) -> bool {

@@ -147,9 +147,7 @@ impl Look<'_> {
         let (stall_fell, hits_rose) = proven(self.seen, &self.stalls, &self.hits, self.settings);
         let stall_fell = stall_fell && self.stall.mean.exp() <= 1.0 - self.settings.min_gain;
         let stall_not_worse = self.stall.high < self.settings.stall_margin.ln();
-        let blocks = self.seen.blocks;
-        let mapped = blocks.iter().map(|b| b.against.mapped).sum::<f64>() / blocks.len() as f64;
-        let hits_not_worse = self.hit.low > -(self.settings.hit_margin + MAPPED_MARGIN * mapped);
+        let hits_not_worse = self.hit.low > -self.hit_margin();
         if self.seen.stale > STALE_MOST {
             None
         } else if stall_fell && hits_not_worse {
@@ -157,6 +155,18 @@ impl Look<'_> {
         } else {
             (hits_rose && stall_not_worse).then_some("hit ratio rose, stall not worse")
         }
+    }
+
+    /// How far the hit ratio may seem to fall.
+    fn hit_margin(&self) -> f64 {
+        let blocks = self.seen.blocks;
+        let mapped = blocks.iter().map(|b| b.against.mapped).sum::<f64>() / blocks.len() as f64;
+        self.settings.hit_margin + MAPPED_MARGIN * mapped
+    }
+
+    /// So that whatever else gets better, it would not be kept.
+    fn hits_are_worse(&self) -> bool {
+        self.hit.high < -self.hit_margin()
     }
 
     /// Giving up early can only revert. Without standard errors of doubt one true gain of 10 % in ten would be given up.
@@ -182,6 +192,9 @@ impl Look<'_> {
                 true => (Outcome::Reverted, format!("improved, but {percent:.0} % more of what is read ahead is left unused")),
                 false => (Outcome::Kept, reason.into()),
             });
+        }
+        if self.hits_are_worse() {
+            return Some((Outcome::Reverted, "the hit ratio is worse".into()));
         }
         let (no_gain_left, last) = (self.no_gain_left(), self.pairs >= self.settings.pairs_max);
         let reason = match no_gain_left {

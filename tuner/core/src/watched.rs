@@ -51,6 +51,8 @@ pub struct Watched {
     pub(crate) mode: Mode,
     slots: Slots,
     pattern: Option<Pattern>,
+    #[serde(default)]
+    pattern_since: Nanos,
     /// Seen once, and not yet confirmed.
     pattern_next: Option<Pattern>,
     /// A pattern that the latest slot alone has shown, for which another value than the present one is proven.
@@ -94,6 +96,7 @@ impl Watched {
             mode: if hands_off { Mode::HandsOff } else { Mode::Watching },
             slots: Slots::default(),
             pattern: None,
+            pattern_since: Nanos(0),
             pattern_next: None,
             returning: None,
             tried: BTreeMap::new(),
@@ -194,9 +197,13 @@ impl Watched {
         {
             return self.decide(&slot, mark, around, next_trial, out);
         }
-        match self.slots.window(around.settings.window_slots, tick.sample.completeness) {
-            None => self.hold(around.now, Hold::Gathering, out),
-            Some(window) => self.decide(&window, mark, around, next_trial, out),
+        let (most, completeness) = (around.settings.window_slots, tick.sample.completeness);
+        if let Some(window) = self.slots.window(most, completeness) {
+            return self.decide(&window, mark, around, next_trial, out);
+        }
+        match self.slots.so_far(around.policy.slots_needed(most), completeness) {
+            Some(window) if slot_ended => self.decide_early(&window, mark, around, next_trial, out),
+            _ => self.hold(around.now, Hold::Gathering, out),
         }
     }
 

@@ -116,10 +116,15 @@ impl Slots {
 
     /// The window up to now, or `None` until `most` slots are full.
     pub fn window(&self, most: u32, completeness: Completeness) -> Option<Window> {
+        self.so_far(most, completeness)
+    }
+
+    /// All slots up to now, or `None` where they are fewer than `least`.
+    pub fn so_far(&self, least: u32, completeness: Completeness) -> Option<Window> {
         let (first, last) = (self.marks.front()?, self.marks.back()?);
         let carried = self.carried.iter().fold(Span::default(), |sum, span| sum.plus(span));
-        let full = self.carried.len() + self.marks.len() > most as usize;
-        full.then(|| Window { span: carried.plus(&first.until(last)), completeness })
+        let enough = self.carried.len() + self.marks.len() > least as usize;
+        enough.then(|| Window { span: carried.plus(&first.until(last)), completeness })
     }
 }
 

@@ -129,3 +129,13 @@ fn a_rise_of_the_hit_ratio_alone_is_enough_unless_stall_is_worse() {
     assert_eq!(outcome(seen(&steady(0.0, 0.03), &[])), Outcome::Kept);
     assert_eq!(outcome(seen(&steady(0.2, 0.03), &[])), Outcome::Aborted);
 }
+
+#[test]
+fn a_gain_that_costs_hits_ends_early() {
+    let mut blocks = steady(-0.2, -0.2);
+    blocks.truncate(6);
+    match judge(&seen(&blocks, &[]), &TrialSettings::default()) {
+        Finding::Decided(v) => assert_eq!((v.outcome, v.reason.as_str()), (Outcome::Reverted, "the hit ratio is worse")),
+        Finding::Undecided => panic!("nothing could make it a keep"),
+    }
+}

@@ -2,16 +2,21 @@
 //! From a window to a trial, a suggestion, or the reason why there is neither.
 
 use super::{Said, Watched};
-use crate::event::{Hold, Pattern, Proposal, What};
+use crate::event::{Hold, Pattern, Proposal, SetReason, What};
 use crate::features::{Features, evidence};
-use crate::guard::{admit, limit_step};
+use crate::guard::{admit, fills, limit_step};
+use crate::known::Known;
 use crate::policy::{Context, Decision};
 use crate::recall::{Present, recall};
 use crate::sample::Completeness;
 use crate::settings::Settings;
+use crate::standing::Standing;
 use crate::step::{Output, Surroundings};
 use crate::units::Nanos;
 use crate::window::{Mark, Window};
+
+/// How long a pattern must have lasted for its end to be a new beginning: a trial that fails and one that does not.
+const LASTING: Nanos = Nanos::from_secs(8);
 
 impl Watched {
     pub(super) fn decide(
@@ -27,6 +32,9 @@ impl Watched {
             return self.hold(around.now, Hold::LeftOver, out);
         }
         let (mut decision, before) = (self.ask(&features, around), self.pattern);
+        if decision.pattern() == Pattern::Sequential && self.pollutes(&features, around, out) {
+            return;
+        }
         if self.pattern_changed(decision.pattern(), around.now) {
             return;
         }
@@ -39,11 +47,7 @@ impl Watched {
         }
         let hold = match decision {
             Decision::Propose(proposal) => {
-                return match self.admit(proposal, window, &features, around) {
-                    Err(hold) => self.hold(around.now, hold, out),
-                    Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
-                    Ok(proposal) => self.begin_trial(proposal, None, window, mark, around, next_trial, out),
-                };
+                return self.take_up(proposal, &features, window, mark, around, next_trial, out);
             }
             Decision::Abstain { pattern: Pattern::Idle, .. } => return self.hold(around.now, Hold::NoDemand, out),
             Decision::Abstain { pattern, reason } => Hold::Abstained { pattern, reason },
@@ -52,6 +56,72 @@ impl Watched {
         self.hold(around.now, hold, out);
         if let Some(check) = self.due_check(window, &features, around) {
             self.begin_trial(check, None, window, mark, around, next_trial, out);
+        }
+    }
+
+    /// Where a value was raised for long runs, and what it reads ahead is evicted unused (memory has shrunk, or more is read at once): the one
+    /// that it replaced is put back. Long runs use all that is read ahead, unless their windows evict each other; and in a cache that
+    /// thrashes, a trial's blocks show anything.
+    fn pollutes(&mut self, features: &Features, around: &Surroundings, out: &mut Output) -> bool {
+        let budget = around.settings.trial.waste_budget;
+        let beyond = |s: &Standing| {
+            let raised = s.pattern == Some(Pattern::Sequential) && self.current() > s.replaced;
+            raised && features.evicted > s.evicted + budget
+        };
+        let Some(standing) = self.standing.filter(beyond) else { return false };
+        let (back, kept, now) = (standing.replaced, standing.evicted, features.evicted);
+        self.home = back;
+        self.standing = None;
+        self.slots.clear();
+        self.set(back, SetReason::Revert, out);
+        self.hold(around.now, Hold::Polluting { kept, now, back }, out);
+        true
+    }
+
+    /// From fewer slots than a window has: only what a policy is sure of counts, and only for the pattern that is known, for the first one, or
+    /// where another one than the known was seen already.
+    pub(super) fn decide_early(
+        &mut self,
+        window: &Window,
+        mark: Mark,
+        around: &Surroundings,
+        next_trial: &mut u64,
+        out: &mut Output,
+    ) {
+        let features = Features::of(&window.span);
+        if self.is_left_over(&features, around.now) {
+            return self.hold(around.now, Hold::LeftOver, out);
+        }
+        let decision = self.ask_of(&features, false, around);
+        let pattern = decision.pattern();
+        let same = self.pattern.is_none_or(|p| p == pattern);
+        if !matches!(decision, Decision::Propose(_)) || !(same || self.pattern_next.is_some()) {
+            return self.hold(around.now, Hold::Gathering, out);
+        }
+        if !same {
+            self.turn_to_pattern(pattern, around.now);
+        }
+        self.pattern = Some(pattern);
+        if let Decision::Propose(proposal) = self.ask_of(&features, false, around) {
+            self.take_up(proposal, &features, window, mark, around, next_trial, out);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // What a trial begins from, each of another kind.
+    fn take_up(
+        &mut self,
+        proposal: Proposal,
+        features: &Features,
+        window: &Window,
+        mark: Mark,
+        around: &Surroundings,
+        next_trial: &mut u64,
+        out: &mut Output,
+    ) {
+        match self.admit(proposal, window, features, around) {
+            Err(hold) => self.hold(around.now, hold, out),
+            Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
+            Ok(proposal) => self.begin_trial(proposal, None, window, mark, around, next_trial, out),
         }
     }
 
@@ -73,7 +143,11 @@ impl Watched {
 
     /// The policy's decision, or the memory's.
     pub(super) fn ask(&self, features: &Features, around: &Surroundings) -> Decision {
-        let context = self.context(features, around.settings);
+        self.ask_of(features, true, around)
+    }
+
+    fn ask_of(&self, features: &Features, whole: bool, around: &Surroundings) -> Decision {
+        let context = Context { whole, ..self.context(features, around.settings) };
         let present = Present { kept_for: self.standing.and_then(|s| s.pattern), original: self.device.original };
         recall(around.policy.decide(&context), &context, present)
     }
@@ -88,6 +162,7 @@ impl Watched {
             ceiling: settings.ceiling,
             min_demand: settings.min_demand_pages_per_s,
             min_stall_share: settings.min_stall_share,
+            whole: true,
         }
     }
 
@@ -121,11 +196,16 @@ impl Watched {
     /// Whether two slots in a row have shown another pattern than before, for which another value is proven: the memory says what to
     /// do and a trial whether that is still right, so that no whole window is needed. The slots before it are forgotten.
     pub(super) fn has_returned(&mut self, slot: &Window, around: &Surroundings) -> bool {
+        let another = |pattern: &Pattern, known: &Known| {
+            self.pattern != Some(*pattern) && known.proven.is_some_and(|value| value != self.current())
+        };
+        if !self.known.iter().any(|(pattern, known)| another(pattern, known)) {
+            self.returning = None;
+            return false;
+        }
         let decision = self.ask(&Features::of(&slot.span), around);
         let pattern = decision.pattern();
-        let proven = self.known.get(&pattern).and_then(|known| known.proven);
-        let returning = self.pattern != Some(pattern)
-            && proven.is_some_and(|value| value != self.current())
+        let returning = self.known.get(&pattern).is_some_and(|known| another(&pattern, known))
             && !matches!(decision, Decision::Abstain { .. });
         let before = std::mem::replace(&mut self.returning, returning.then_some(pattern));
         if !returning || before != Some(pattern) {
@@ -144,7 +224,11 @@ impl Watched {
             self.tried_before.insert(old, (self.home, tried));
         }
         self.recall_tried(pattern);
-        self.cool.reset(now);
+        // Patterns that come and go faster than a value can be found for them are no reason to try again and again.
+        if now.since(self.pattern_since) >= LASTING {
+            self.cool.reset(now);
+        }
+        self.pattern_since = now;
     }
 
     /// A pattern has its value back: what was tried beside it is not tried again.
@@ -167,6 +251,10 @@ impl Watched {
             _ => proposal.read_ahead,
         };
         proposal.read_ahead = admit(wanted, self.current(), features, &around.pressure, around.settings)?;
+        let proven = self.known.get(&proposal.pattern).and_then(|known| known.proven) == Some(proposal.read_ahead);
+        if proposal.read_ahead < self.current() && !proven && fills(features, &self.slots.spans(), &around.pressure) {
+            return Err(Hold::Filling);
+        }
         if !around.dry_run {
             self.may_try(window, around)?;
         }

@@ -3,7 +3,7 @@
 
 use super::{LEFT_OVER_MOST, Mode, Watched};
 use crate::event::{Arm, Outcome, Proposal, SetReason, Verdict, What};
-use crate::features::evidence;
+use crate::features::{Features, evidence};
 use crate::policy::Tried;
 use crate::region::{Advice, Change};
 use crate::settings::Settings;
@@ -88,9 +88,10 @@ impl Watched {
                     self.tried.clear();
                     self.tried_before.clear();
                 }
+                let evicted = trial.whole(Arm::New).map_or(0.0, |span| Features::of(&span).evicted);
                 self.home = trial.to;
                 self.recall_tried(trial.proposal.pattern);
-                self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, at, settings.check_share));
+                self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, evicted, at, settings.check_share));
                 self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
                 self.cool.reset(at);
                 self.rewritten = 0;
