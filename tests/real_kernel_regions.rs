@@ -15,8 +15,8 @@ mod real_kernel {
     use std::process::{Child, ChildStdout, Command, Stdio};
     use std::time::{Duration, Instant};
 
-    /// Longest wait for a verdict: windows of three seconds, two trials, cool-downs and a probation, on a busy machine.
-    const VERDICT: Duration = Duration::from_secs(150);
+    /// Longest wait for a verdict: windows of three seconds, three trials, cool-downs and two probations, on a busy machine.
+    const VERDICT: Duration = Duration::from_secs(240);
 
     struct Bed {
         // Dropped in this order.
@@ -122,7 +122,8 @@ mod real_kernel {
         let Some(mut bed) = Bed::new(&["lookups:0:160", "scan:200:1000"]) else { return };
         let before = bed.program.until("the first seconds", |line| line["at_s"].as_f64() > Some(3.0));
         let advised = bed.program.until("advice for the scan", |line| kept(line, 1, "sequential"));
-        assert_eq!((bed.program.advised(), &advised["in_force"][0]), ((0, 1), &"normal".into()));
+        // Where the first trial of it saw nothing, the lookups may have their own by then.
+        assert_eq!(bed.program.advised().1, 1);
         println!("without {}\nadvised {}", before["parts"], advised["parts"]);
         let (status, stderr, _) = bed.agent.take().unwrap().terminate();
         assert!(status.success(), "{stderr}");

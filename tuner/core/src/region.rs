@@ -23,6 +23,9 @@ const ANSWER_MOST: Nanos = Nanos::from_secs(5);
 /// After a keep: until then the cache takes its new shape, and from then to the end it is measured. 256 MiB at 25 MB/s turn over in 10 s.
 const SETTLING: Nanos = Nanos::from_secs(10);
 const PROBATION: Nanos = Nanos::from_secs(20);
+/// After sequential advice was not kept. It is judged once, against the seconds before it: a disturbance in them, or in the trial, hides its gain
+/// (in one run of six on a busy machine).
+const AGAIN: Nanos = Nanos::from_secs(30);
 /// Refaults per demanded page, new over old, above which recency was lost that is needed; and how many a trial must see for that.
 const REFAULTS: f64 = 1.25;
 const REFAULTS_SEEN: u64 = 256;
@@ -46,6 +49,9 @@ struct Region {
     /// A new pattern must be seen twice to count.
     next: Option<Pattern>,
     tried: BTreeSet<Advice>,
+    /// When sequential advice that was not kept may be tried once more.
+    #[serde(default)]
+    again: Option<Nanos>,
     /// At the last tick, and before the last trial.
     counters: Mark,
     before: Span,
@@ -119,6 +125,7 @@ impl Regions {
                 continue;
             }
             region.tried.clear();
+            region.again = None;
             if let (true, Some(pattern)) = (region.ordered != Advice::Normal, region.pattern) {
                 region.probation = None;
                 unfit.push((*number, format!("what is read there now is {pattern}")));
@@ -185,6 +192,14 @@ impl Regions {
         }
     }
 
+    /// What a verdict makes of advice that may be tried twice.
+    pub fn judged(&mut self, change: Change, kept: bool, now: Nanos) {
+        if let Some(region) = self.all.get_mut(&change.region).filter(|_| change.to == Advice::Sequential) {
+            let first = !region.tried.contains(&change.to);
+            region.again = (first && !kept).then_some(now + AGAIN);
+        }
+    }
+
     /// Until when kept advice is on probation, if any is.
     pub fn on_probation(&self) -> Option<Nanos> {
         self.all.values().filter_map(|r| r.probation.as_ref()).map(|p| p.since + PROBATION).max()
@@ -227,6 +242,7 @@ impl Region {
             pattern: None,
             next: None,
             tried: BTreeSet::new(),
+            again: None,
             counters: Mark { at: now, counters: Counters::default() },
             before: Span::default(),
             probation: None,
@@ -253,7 +269,8 @@ impl Region {
             Pattern::Sequential => Advice::Sequential,
             _ => return None,
         };
-        (self.ordered == Advice::Normal && !self.refused && !self.tried.contains(&wanted)).then_some(wanted)
+        let again = wanted == Advice::Sequential && self.again.is_some_and(|at| self.counters.at >= at);
+        (self.ordered == Advice::Normal && !self.refused && (again || !self.tried.contains(&wanted))).then_some(wanted)
     }
 }
 

@@ -60,6 +60,7 @@ impl Watched {
             (verdict.outcome, verdict.reason) = (Outcome::Reverted, format!("{}, but {reason}", verdict.reason));
         }
         let kept = verdict.outcome == Outcome::Kept;
+        self.regions.judged(change, kept, at);
         self.regions.ended(change, kept, trial.before(), at);
         match verdict.outcome {
             Outcome::Kept => self.cool.reset(at),
