@@ -58,6 +58,9 @@ pub struct Trial {
     /// Streams keep the new window although the old value is back, so the old value cannot be measured again: the new blocks are
     /// compared with those from before the trial.
     one_way: bool,
+    /// Streams keep a larger window although the new value is in force.
+    #[serde(default)]
+    stubborn: bool,
     pub arm: Arm,
     /// The knob was switched here.
     switched: Mark,
@@ -99,6 +102,7 @@ impl Trial {
             baseline: before.iter().fold(Span::default(), |sum, span| sum.plus(span)),
             before,
             one_way: false,
+            stubborn: false,
             arm: Arm::New,
             switched: now,
             seen: now,
@@ -220,8 +224,12 @@ impl Trial {
             Arm::New if self.to < self.from => self.to.pages() as f64,
             Arm::New => f64::INFINITY,
         };
-        let patience = self.arm == Arm::New && mark.at.since(self.switched.at) >= RETURN_MOST;
-        mean(&recent) <= LEFT_OVER * allowed || patience
+        if mean(&recent) <= LEFT_OVER * allowed {
+            return true;
+        }
+        // Streams that did not take a smaller window in the first block of it will not in the others.
+        self.stubborn |= self.arm == Arm::New && mark.at.since(self.switched.at) >= RETURN_MOST;
+        self.arm == Arm::New && self.stubborn
     }
 
     fn go_one_way(&mut self, mark: Mark) -> Turn {
