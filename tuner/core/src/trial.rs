@@ -31,6 +31,8 @@ const LEFT_OVER: f64 = 1.25;
 /// How long a block waits for left-over windows to go. A stream never shrinks its window while it runs (async readahead takes the
 /// larger of the old and the new size since Linux 6.12, `mm/readahead.c`); it starts anew with the next file or the next miss.
 const RETURN_MOST: Nanos = Nanos::from_secs(2);
+/// The same where the gain is plain: it is far above what is asked for where the old value was measured before only.
+const RETURN_PLAIN: Nanos = Nanos::from_millis(800);
 /// Sequential advice for a region shows what it is good for when the cache has turned over: the others' pages, which the scan had pushed
 /// out, must come back first. Measured at 128 KiB beside a scan that does 150 MB/s: 160 MiB of hot pages took 10 to 15 s, in which stall was up
 /// to twice what it was before, and all of it was gone afterwards.
@@ -152,12 +154,13 @@ impl Trial {
     /// Takes the counters of this tick, of the device and of the others.
     pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
         match self.is_plain(&mark) {
-            true => self.advance(mark, others, &settings.of_plain()),
-            false => self.advance(mark, others, settings),
+            true => self.advance(mark, others, &settings.of_plain(), RETURN_PLAIN),
+            false => self.advance(mark, others, settings, RETURN_MOST),
         }
     }
 
-    fn advance(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
+    /// `patience`: for windows of the new value to go where the old one is back.
+    fn advance(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings, patience: Nanos) -> Turn {
         if self.arm == Arm::New
             && let Some(reason) = self.harm(&mark, settings)
         {
@@ -165,7 +168,7 @@ impl Trial {
         }
         let Some(start) = self.measured else {
             let in_force = self.in_force(&mark);
-            if !in_force && self.arm == Arm::Old && mark.at.since(self.switched.at) >= RETURN_MOST {
+            if !in_force && self.arm == Arm::Old && mark.at.since(self.switched.at) >= patience {
                 return self.go_one_way(mark);
             }
             if in_force && self.washed_out(&mark, settings) {
@@ -194,7 +197,7 @@ impl Trial {
     /// Whether the new value's blocks so far are far below the old one's level. Only blocks that have ended count, so the coin of the one
     /// that runs knows nothing of its length; but no coin has chosen the first, and it may end as soon as it looks like that.
     fn is_plain(&self, mark: &Mark) -> bool {
-        if self.one_way || self.turnover != Nanos(0) {
+        if self.turnover != Nanos(0) {
             return false;
         }
         let log = |span: &Span| compare(span, &self.baseline).map_or(0.0, |c| c.log_stall);

@@ -2,11 +2,11 @@
 //! From a window to a trial, a suggestion, or the reason why there is neither.
 
 use super::{Said, Watched};
-use crate::event::{Hold, Pattern, Proposal, SetReason, What};
+use crate::event::{Hold, Outcome, Pattern, Proposal, SetReason, What};
 use crate::features::{Features, evidence};
 use crate::guard::{admit, fills, limit_step};
 use crate::known::Known;
-use crate::policy::{Context, Decision};
+use crate::policy::{Context, Decision, Tried};
 use crate::recall::{Present, recall};
 use crate::sample::Completeness;
 use crate::settings::Settings;
@@ -32,7 +32,9 @@ impl Watched {
             return self.hold(around.now, Hold::LeftOver, out);
         }
         let (mut decision, before) = (self.ask(&features, around), self.pattern);
-        if decision.pattern() == Pattern::Sequential && self.pollutes(&features, around, out) {
+        // In a window across a change of phase, what another pattern wasted is no fault of the scan's.
+        let scans = before == Some(Pattern::Sequential) && decision.pattern() == Pattern::Sequential;
+        if scans && self.pollutes(&features, around, out) {
             return;
         }
         if self.pattern_changed(decision.pattern(), around.now) {
@@ -70,6 +72,11 @@ impl Watched {
         };
         let Some(standing) = self.standing.filter(beyond) else { return false };
         let (back, kept, now) = (standing.replaced, standing.evicted, features.evicted);
+        if let Some(known) = self.known.get_mut(&Pattern::Sequential) {
+            known.proven = None;
+        }
+        self.tried.insert(self.current(), Tried { outcome: Outcome::Aborted, stall_ratio: None });
+        self.cool.reverted(around.now, around.settings);
         self.home = back;
         self.standing = None;
         self.slots.clear();
