@@ -34,6 +34,8 @@ const CACHED_PAGE_NS: f64 = 1000.0;
 /// Better or worse than the rules only beyond these.
 const EQUAL: f64 = 1.0;
 const WORSE: f64 = 1.02;
+/// Stall of the default over the best static value's, from which there is something to gain.
+const SOMETHING_TO_GAIN: f64 = 1.03;
 /// Printed; `learn.json` has all.
 const WORST_RUNS: usize = 12;
 
@@ -87,6 +89,10 @@ impl Policy for Knowing {
             confidence: 1.0,
             reason: "the best static value".into(),
         })
+    }
+
+    fn slots_needed(&self, whole: u32) -> u32 {
+        whole.min(1)
     }
 }
 
@@ -261,6 +267,8 @@ fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
     let geomean = |of: &dyn Fn(&Run) -> f64| (runs.iter().map(|r| of(r).ln()).sum::<f64>() / runs.len().max(1) as f64).exp();
     let to_rules = |r: &Run| stall(&r.learned.all) / stall(&r.rules.all);
     let share = |part: usize| 100.0 * part as f64 / runs.len().max(1) as f64;
+    let gain: Vec<&Run> = runs.iter().filter(|r| r.to_best(&r.default) >= SOMETHING_TO_GAIN).collect();
+    let won = gain.iter().filter(|r| to_rules(r) < EQUAL).count();
     let phases: Vec<f64> = runs.iter().filter(|r| r.phases).map(|r| r.throughput_to_best().ln()).collect();
     let worst = |of: &dyn Fn(&Run) -> f64| {
         runs.iter().map(|r| (of(r), r.name.as_str())).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, "none"))
@@ -278,6 +286,7 @@ fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
         mean("rules_last_third_stall_ratio_to_best_geomean", &|r| r.last_to_best(&r.rules)),
         row("worst_ratio_to_default", default.0, default),
         row("beats_rules_percent", share(runs.iter().filter(|r| to_rules(r) < EQUAL).count()), rules),
+        json!({ "name": "beats_rules_where_there_is_gain_percent", "value": 100.0 * won as f64 / gain.len().max(1) as f64, "runs": gain.len() }),
         row("worse_than_rules_percent", share(runs.iter().filter(|r| to_rules(r) > WORSE).count()), rules),
         json!({ "name": "phases_ratio_to_best_static", "value": (phases.iter().sum::<f64>() / phases.len().max(1) as f64).exp(),
             "runs": phases.len(), "unit": "throughput" }),

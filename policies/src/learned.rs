@@ -108,7 +108,9 @@ impl Learned {
         if pattern == Pattern::RandomRead {
             // Not if the rules see a gain: streams that one task reads in turn look like random reads at first, and a trial tells
             // which it is. Taken by itself the name cost ten times the stall there.
-            if let Decision::Propose(p) = Rules.decide(context) {
+            if let Decision::Propose(p) = Rules.decide(context)
+                && (context.whole || plain(p.pattern, f))
+            {
                 let reason = format!("random read(2)? (confidence {sure:.2}), but the rules: {}", p.reason);
                 return Decision::Propose(Proposal { reason, ..p });
             }
@@ -123,17 +125,18 @@ impl Learned {
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(RAISE);
         let rules_first = rules_first(pattern, f);
+        let may_gain = |p: &Prediction| 1.0 - p.low.exp2() >= WORTH;
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
         if let Some(best) = best {
-            let step =
-                open.iter().find(|p| pattern == Pattern::Sequential && p.kib > best.kib && Some(p.kib) == rules_step(context));
+            // On a scan's way to the bandwidth the model sees a small gain at each size; the rules' larger step is there in one trial.
+            let larger = |p: &&&Prediction| pattern == Pattern::Sequential && p.kib > best.kib && may_gain(p);
+            let step = open.iter().filter(near).filter(larger).find(|p| Some(p.kib) == rules_step(context));
             return Decision::Propose(self.propose(step.unwrap_or(best), pattern, view, context));
         }
         if !context.whole && !plain(pattern, f) {
             return Decision::Abstain { pattern, reason: "a second does not show what is left unused, nor a pace".into() };
         }
-        let may_gain = |p: &&Prediction| 1.0 - p.low.exp2() >= WORTH;
         match with_pattern(Rules.decide(context), pattern) {
             // Even at its best it would not be kept.
             Decision::Propose(p)
@@ -184,18 +187,19 @@ impl Policy for Learned {
             return Rules.decide(context);
         }
         let view = self.view(context);
-        if !context.whole && view.seen.confidence < PLAIN {
-            let pattern = view.seen.pattern.unwrap_or(Pattern::Mixed);
-            return Decision::Abstain { pattern, reason: "a second is not enough to name it".into() };
-        }
         let (doubt, pattern) = match view.seen.pattern {
             None => ("nothing like it in training".to_string(), None),
             Some(p) if view.seen.confidence < SURE => (format!("{p}? (confidence {:.2})", view.seen.confidence), None),
             Some(p) if context.known.get(&p).is_some_and(Known::drifted) => {
                 (format!("{p}, but predictions were wrong here lately"), Some(p))
             }
-            Some(p) => return self.decide_known(p, &view, context),
+            Some(p) if context.whole || view.seen.confidence >= PLAIN => return self.decide_known(p, &view, context),
+            Some(p) => (String::new(), Some(p)),
         };
+        if !context.whole {
+            let pattern = pattern.unwrap_or(Pattern::Mixed);
+            return Decision::Abstain { pattern, reason: "where the rules decide, they see a whole window".into() };
+        }
         let decision = Rules.decide(context);
         let decision = if let Some(pattern) = pattern { with_pattern(decision, pattern) } else { decision };
         match decision {
@@ -225,7 +229,7 @@ fn rules_step(context: &Context) -> Option<Kib> {
 /// Where the rules may propose from a second: what they go by is seen in it.
 fn plain(pattern: Pattern, f: &Features) -> bool {
     match pattern {
-        Pattern::Sequential => f.stall_share >= PACED,
+        Pattern::Sequential => f.stall_share >= PACED && f.unused <= 0.5,
         Pattern::RandomMmap => true,
         _ => rules_first(pattern, f),
     }

@@ -41,7 +41,7 @@ impl CoolDown {
     pub fn paused(&mut self, now: Nanos, settings: &Settings) {
         let doubled = Nanos(settings.cool_down.0.saturating_mul(1 << self.void.min(32)));
         self.void += 1;
-        self.until = now + doubled.min(settings.cool_down_max).max(self.span);
+        self.until = now + doubled.min(settings.cool_down_max.min(VOID_MOST)).max(self.span);
     }
 
     /// A trial was kept, or the pattern changed: what was learnt of the old one says nothing now. The trials an hour still bind.
@@ -66,6 +66,8 @@ impl CoolDown {
     }
 }
 
+/// Longest pause after trials that came to nothing: the candidates are no worse for that.
+const VOID_MOST: Nanos = Nanos::from_secs(60);
 /// Evicted speculative pages per demanded page up to which nothing is evicted.
 const EVICTED: f64 = 0.01;
 /// Distance of two pages drawn at random from a file, median, over its length: 1 - sqrt(1/2).
@@ -106,9 +108,9 @@ pub fn fills(features: &Features, seconds: &[Span], pressure: &Pressure) -> bool
     let bytes = features.jump / JUMP * PAGE_BYTES as f64;
     // Without a jump nothing is known of it.
     let fits = bytes > 0.0 && bytes <= pressure.memory_available as f64;
-    let hits = |span: &Span| span.counters.hit_ratio().unwrap_or(1.0);
-    let rises = match seconds {
-        [first, .., last] => hits(last) >= hits(first) + RISE,
+    let hits: Vec<f64> = seconds.iter().filter_map(|span| span.counters.hit_ratio()).collect();
+    let rises = match hits[..] {
+        [first, .., last] => last >= first + RISE,
         _ => true,
     };
     features.mmap_share > 0.5 && features.evicted <= EVICTED && fits && rises

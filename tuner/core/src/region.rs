@@ -158,6 +158,7 @@ impl Regions {
     pub fn begin(&mut self, number: u32, most: u32) {
         (self.old, self.new, self.last) = Default::default();
         if let Some(region) = self.all.get_mut(&number) {
+            region.again = None;
             region.before = region.slots.window(most, Completeness::Full).map(|w| w.span).unwrap_or_default();
         }
     }

@@ -275,7 +275,8 @@ impl Trial {
             return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
         };
         if let Finding::Decided(verdict) = self.judge(&measured, settings) {
-            return Next::End(if self.one_way { doubt(verdict, self.change.is_some()) } else { verdict });
+            let thin = self.before.len() < 2;
+            return Next::End(if self.one_way { doubt(verdict, thin, self.change.is_some()) } else { verdict });
         }
         let arm = if self.one_way { Arm::New } else { next_arm(self.seed, &self.arms()).0 };
         if arm == self.arm {
@@ -305,7 +306,8 @@ impl Trial {
     /// Each block against what was before the trial; `None` as soon as one cannot be compared.
     fn measured_blocks(&self) -> Option<Vec<Measured>> {
         let arms = self.arms();
-        let counted = self.blocks.iter().enumerate().filter(|(_, (arm, _))| !self.one_way || *arm == Arm::New);
+        // The first block may have ended because it looked good: no coin makes up for that where there is none.
+        let counted = self.blocks.iter().enumerate().filter(|(i, (arm, _))| !self.one_way || *arm == Arm::New && *i > 0);
         let measured = |(i, (arm, span)): (usize, &(Arm, Span))| {
             let tossed = next_arm(self.seed, &arms[..i]).1;
             compare(span, &self.baseline).map(|against| Measured { arm: *arm, tossed, against })
@@ -329,10 +331,15 @@ impl Trial {
     }
 }
 
-/// A gain that was only seen one way must be large: a drift of the workload is not cancelled.
-fn doubt(mut verdict: Verdict, region: bool) -> Verdict {
+/// A gain that was only seen one way must be large: a drift of the workload is not cancelled. It must be plain where one second alone
+/// was seen before: a program's first may be slow by itself.
+fn doubt(mut verdict: Verdict, thin: bool, region: bool) -> Verdict {
     if verdict.outcome == Outcome::Kept {
-        if verdict.stall_ratio.is_some_and(|r| r.high > ONE_WAY_GAIN) {
+        let above = |enough: f64| verdict.stall_ratio.is_some_and(|r| r.high > enough);
+        if thin && above(PLAIN) {
+            verdict.outcome = Outcome::Void;
+            verdict.reason = "the gain is too small to believe after a second".into();
+        } else if above(ONE_WAY_GAIN) {
             verdict.outcome = Outcome::Reverted;
             verdict.reason = "the gain is too small to believe".into();
         }

@@ -202,7 +202,12 @@ impl Watched {
             return self.decide(&window, mark, around, next_trial, out);
         }
         match self.slots.so_far(around.policy.slots_needed(most), completeness) {
-            Some(window) if slot_ended => self.decide_early(&window, mark, around, next_trial, out),
+            // Regions and their probation have the first word, in whole windows.
+            Some(window) if self.regions.is_empty() => {
+                if slot_ended {
+                    self.decide_early(&window, mark, around, next_trial, out);
+                }
+            }
             _ => self.hold(around.now, Hold::Gathering, out),
         }
     }

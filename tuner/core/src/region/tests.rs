@@ -269,3 +269,16 @@ fn states_of_before_regions_are_still_read() {
     }
     assert_eq!(serde_json::from_value::<State>(json).unwrap(), state);
 }
+
+#[test]
+fn a_second_trial_that_the_process_does_not_take_is_the_last() {
+    let mut world = World::new();
+    world.run(30, |_| (50, 0));
+    assert_eq!(world.ended()[0].1, Outcome::Reverted);
+    while world.now < Nanos::from_secs(300) {
+        world.tick(false, |_| (50, 0));
+        world.in_force = [Advice::Normal; 2];
+    }
+    let sequential = world.orders.iter().filter(|(_, advice)| *advice == Advice::Sequential).count();
+    assert!(sequential <= 3, "{sequential} orders: two trials, and the order to go on with the first");
+}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From a window to a trial, a suggestion, or the reason why there is neither.
 
-use super::{Said, Watched};
+use super::{LEFT_OVER_MOST, Said, Watched};
 use crate::event::{Hold, Outcome, Pattern, Proposal, SetReason, What};
 use crate::features::{Features, evidence};
 use crate::guard::{admit, fills, limit_step};
@@ -15,8 +15,12 @@ use crate::step::{Output, Surroundings};
 use crate::units::Nanos;
 use crate::window::{Mark, Window};
 
-/// How long a pattern must have lasted for its end to be a new beginning: a trial that fails and one that does not.
+/// A pattern that has lasted so long, a window, a trial that failed and one that did not, makes room for trials of the next at once.
 const LASTING: Nanos = Nanos::from_secs(8);
+
+/// Share of what is read ahead that is evicted unused, above that in the trial, from which a raised value gives way: what a trial may keep
+/// (`waste_budget`) is wasted again.
+const POLLUTES: f64 = 0.25;
 
 impl Watched {
     pub(super) fn decide(
@@ -65,20 +69,24 @@ impl Watched {
     /// that it replaced is put back. Long runs use all that is read ahead, unless their windows evict each other; and in a cache that
     /// thrashes, a trial's blocks show anything.
     fn pollutes(&mut self, features: &Features, around: &Surroundings, out: &mut Output) -> bool {
-        let budget = around.settings.trial.waste_budget;
+        let share = |evicted: f64| evicted / (1.0 + evicted);
         let beyond = |s: &Standing| {
             let raised = s.pattern == Some(Pattern::Sequential) && self.current() > s.replaced;
-            raised && features.evicted > s.evicted + budget
+            raised && share(features.evicted) > share(s.evicted) + POLLUTES
         };
         let Some(standing) = self.standing.filter(beyond) else { return false };
-        let (back, kept, now) = (standing.replaced, standing.evicted, features.evicted);
+        let (back, kept, now, original) = (standing.replaced, standing.evicted, features.evicted, self.device.original);
         if let Some(known) = self.known.get_mut(&Pattern::Sequential) {
             known.proven = None;
         }
         self.tried.insert(self.current(), Tried { outcome: Outcome::Aborted, stall_ratio: None });
         self.cool.reverted(around.now, around.settings);
+        self.pattern_next = None;
+        self.left_over = Some((back.pages() as f64, around.now + LEFT_OVER_MOST));
         self.home = back;
-        self.standing = None;
+        // What it goes back to was raised too, then: it gives way to the original if it is no better.
+        let check_share = around.settings.check_share;
+        self.standing = (back > original).then(|| Standing::new(original, Pattern::Sequential, kept, around.now, check_share));
         self.slots.clear();
         self.set(back, SetReason::Revert, out);
         self.hold(around.now, Hold::Polluting { kept, now, back }, out);
@@ -102,13 +110,17 @@ impl Watched {
         let decision = self.ask_of(&features, false, around);
         let pattern = decision.pattern();
         let same = self.pattern.is_none_or(|p| p == pattern);
-        if !matches!(decision, Decision::Propose(_)) || !(same || self.pattern_next.is_some()) {
+        let turned = match self.standing {
+            Some(_) => self.pattern_next.is_some(),
+            None => self.pattern_next == Some(pattern),
+        };
+        if !matches!(decision, Decision::Propose(_)) || !(same || turned) {
             return self.hold(around.now, Hold::Gathering, out);
         }
-        if !same {
-            self.turn_to_pattern(pattern, around.now);
+        match same {
+            true => self.remains(pattern, around.now),
+            false => self.turn_to_pattern(pattern, around.now),
         }
-        self.pattern = Some(pattern);
         if let Decision::Propose(proposal) = self.ask_of(&features, false, around) {
             self.take_up(proposal, &features, window, mark, around, next_trial, out);
         }
@@ -178,10 +190,7 @@ impl Watched {
     /// for that.
     pub(super) fn pattern_changed(&mut self, pattern: Pattern, now: Nanos) -> bool {
         if pattern == Pattern::Idle || self.pattern.is_none_or(|p| p == pattern) {
-            self.pattern_next = None;
-            if pattern != Pattern::Idle {
-                self.pattern = Some(pattern);
-            }
+            self.remains(pattern, now);
             return false;
         }
         if self.standing.is_some() {
@@ -222,6 +231,14 @@ impl Watched {
         self.slots.keep_latest(1);
         self.turn_to_pattern(pattern, around.now);
         true
+    }
+
+    /// The pattern is what it was, or the first that is seen.
+    fn remains(&mut self, pattern: Pattern, now: Nanos) {
+        self.pattern_next = None;
+        if pattern != Pattern::Idle && self.pattern.replace(pattern).is_none() {
+            self.pattern_since = now;
+        }
     }
 
     fn turn_to_pattern(&mut self, pattern: Pattern, now: Nanos) {
