@@ -16,7 +16,10 @@ mod real_kernel {
     use std::time::{Duration, Instant};
 
     /// Longest wait for a verdict: windows of three seconds, three trials, cool-downs and two probations, on a busy machine.
-    const VERDICT: Duration = Duration::from_secs(240);
+    const VERDICT: Duration = Duration::from_secs(150);
+    /// A machine that is busy with something else can hide what advice is good for; it is taken back then, as it should be. So that is
+    /// not said to be a fault before it has happened in three fresh starts.
+    const STARTS: usize = 3;
 
     struct Bed {
         // Dropped in this order.
@@ -40,18 +43,24 @@ mod real_kernel {
     }
 
     impl Program {
-        /// Lines, one a second, until one is as wanted.
-        fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        /// Lines, one a second, until one is as wanted; the last one where none was in time.
+        fn wait(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value, Value> {
             let end = Instant::now() + VERDICT;
             loop {
                 let mut text = String::new();
                 self.out.read_line(&mut text).unwrap();
                 let line: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}"));
                 if wanted(&line) {
-                    return line;
+                    return Ok(line);
                 }
-                assert!(Instant::now() < end, "{what}: still {line}");
+                if Instant::now() >= end {
+                    return Err(line);
+                }
             }
+        }
+
+        fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+            self.wait(wanted).unwrap_or_else(|line| panic!("{what}: still {line}"))
         }
 
         /// How many of its mappings the kernel has under MADV_RANDOM and MADV_SEQUENTIAL (`rr` and `sr` of `VmFlags`, proc(5)).
@@ -91,6 +100,27 @@ mod real_kernel {
             let out = BufReader::new(child.stdout.take().unwrap());
             Some(Bed { agent: Some(agent), program: Program { child, out }, _testbed: testbed, _dir: dir })
         }
+
+        /// One in which a region's advice has been kept, and the line that says so.
+        fn advised(parts: &[&str], region: usize, advice: &str) -> Option<(Bed, Value)> {
+            for _ in 0..STARTS {
+                let mut bed = Bed::new(parts)?;
+                let before = bed.program.until("the first seconds", |line| line["at_s"].as_f64() > Some(3.0));
+                assert_eq!(bed.program.advised(), (0, 0), "before any trial");
+                match bed.program.wait(|line| kept(line, region, advice)) {
+                    Ok(line) => {
+                        println!("without {}\nadvised {}", before["parts"], line["parts"]);
+                        return Some((bed, line));
+                    }
+                    Err(line) => {
+                        println!("no {advice} advice was kept for region {region}: {line}");
+                        let (_, _, records) = bed.agent.take().unwrap().terminate();
+                        records.iter().for_each(|record| println!("{record}"));
+                    }
+                }
+            }
+            panic!("no {advice} advice was kept for region {region} in {STARTS} starts");
+        }
     }
 
     /// A line of the program in which a region's advice was kept.
@@ -103,12 +133,8 @@ mod real_kernel {
 
     #[test]
     fn lookups_beside_a_scan_of_the_same_file_get_advice_of_their_own_and_lose_it_with_the_agent() {
-        let Some(mut bed) = Bed::new(&["lookups:0:600", "scan:600:600"]) else { return };
-        let before = bed.program.until("the first seconds", |line| line["at_s"].as_f64() > Some(3.0));
-        assert_eq!(bed.program.advised(), (0, 0));
-        let advised = bed.program.until("advice for the lookups", |line| kept(line, 0, "random"));
+        let Some((mut bed, advised)) = Bed::advised(&["lookups:0:600", "scan:600:600"], 0, "random") else { return };
         assert_eq!((bed.program.advised(), &advised["in_force"][1]), ((1, 0), &"normal".into()));
-        println!("without {}\nadvised {}", before["parts"], advised["parts"]);
 
         let agent = bed.agent.take().unwrap();
         agent.signal(nix::sys::signal::Signal::SIGKILL);
@@ -119,12 +145,9 @@ mod real_kernel {
 
     #[test]
     fn a_scan_that_pushes_hot_pages_out_gets_advice_for_their_sake() {
-        let Some(mut bed) = Bed::new(&["lookups:0:160", "scan:200:1000"]) else { return };
-        let before = bed.program.until("the first seconds", |line| line["at_s"].as_f64() > Some(3.0));
-        let advised = bed.program.until("advice for the scan", |line| kept(line, 1, "sequential"));
-        // Where the first trial of it saw nothing, the lookups may have their own by then.
+        let Some((mut bed, _)) = Bed::advised(&["lookups:0:160", "scan:200:1000"], 1, "sequential") else { return };
+        // Where the first trials of it saw nothing, the lookups may have their own by then.
         assert_eq!(bed.program.advised().1, 1);
-        println!("without {}\nadvised {}", before["parts"], advised["parts"]);
         let (status, stderr, _) = bed.agent.take().unwrap().terminate();
         assert!(status.success(), "{stderr}");
         bed.program.until("the withdrawal", |line| line["in_force"] == serde_json::json!(["normal", "normal"]));

@@ -150,6 +150,10 @@ impl Drop for Agent {
             self.signal(Signal::SIGTERM);
             let _ = self.child.wait();
         }
+        if std::thread::panicking() {
+            println!("the agent's records:");
+            self.seen.drain(..).chain(self.lines.iter()).for_each(|line| println!("{line}"));
+        }
     }
 }
 

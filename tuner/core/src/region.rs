@@ -9,10 +9,11 @@
 //! stall; what is evicted too soon comes back as refaults, and as stall some seconds later, which the probation looks for.
 
 pub use crate::advice::{Advice, AdviceOrder, Change, RegionTick};
-use crate::event::{Arm, Pattern};
+use crate::event::{Arm, Outcome, Pattern, Verdict};
 use crate::features::Features;
 use crate::matched::compare;
 use crate::sample::{Completeness, Counters, Sample};
+use crate::trial::ONE_WAY_GAIN;
 use crate::units::Nanos;
 use crate::window::{Mark, Slots, Span};
 use serde::{Deserialize, Serialize};
@@ -23,9 +24,10 @@ const ANSWER_MOST: Nanos = Nanos::from_secs(5);
 /// After a keep: until then the cache takes its new shape, and from then to the end it is measured. 256 MiB at 25 MB/s turn over in 10 s.
 const SETTLING: Nanos = Nanos::from_secs(10);
 const PROBATION: Nanos = Nanos::from_secs(20);
-/// After sequential advice was not kept. It is judged once, against the seconds before it: a disturbance in them, or in the trial, hides its gain
-/// (in one run of six on a busy machine).
-const AGAIN: Nanos = Nanos::from_secs(30);
+/// After a trial of sequential advice that has left the answer open, and twice as long each further time: it is judged against the seconds before it, so a disturbance in
+/// them, or in the trial, hides its gain (in one run of six on a busy machine).
+const AGAIN: Nanos = Nanos::from_secs(15);
+const AGAIN_MOST: Nanos = Nanos::from_secs(1800);
 /// Refaults per demanded page, new over old, above which recency was lost that is needed; and how many a trial must see for that.
 const REFAULTS: f64 = 1.25;
 const REFAULTS_SEEN: u64 = 256;
@@ -49,13 +51,23 @@ struct Region {
     /// A new pattern must be seen twice to count.
     next: Option<Pattern>,
     tried: BTreeSet<Advice>,
-    /// When sequential advice that was not kept may be tried once more.
+    /// Where a trial of sequential advice has left open whether it helps.
     #[serde(default)]
-    again: Option<Nanos>,
+    again: Option<Again>,
     /// At the last tick, and before the last trial.
     counters: Mark,
     before: Span,
     probation: Option<Probation>,
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Again {
+    at: Nanos,
+    /// Between the last trial and the next.
+    pause: Nanos,
+    /// One trial was all so far.
+    first: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +151,10 @@ impl Regions {
         let mut wanted: Vec<_> = self.all.iter().filter_map(|(number, r)| Some((*number, r, r.wants()?))).collect();
         // Pages of a scan that leave early may be all that the others lack.
         wanted.sort_by_key(|(_, _, advice)| *advice != Advice::Sequential);
+        // Under random advice their pages would leave early too, and nothing could show any more what the scan's do to them.
+        if self.all.values().any(|r| !r.refused && r.again.is_some_and(|again| again.first)) {
+            wanted.retain(|(_, _, advice)| *advice == Advice::Sequential);
+        }
         wanted.into_iter().find_map(|(region, r, to)| {
             let own = r.pattern?;
             let others = self.all.iter().filter(|(n, _)| **n != region).filter_map(|(_, r)| r.pattern).chain([rest]);
@@ -158,7 +174,6 @@ impl Regions {
     pub fn begin(&mut self, number: u32, most: u32) {
         (self.old, self.new, self.last) = Default::default();
         if let Some(region) = self.all.get_mut(&number) {
-            region.again = None;
             region.before = region.slots.window(most, Completeness::Full).map(|w| w.span).unwrap_or_default();
         }
     }
@@ -184,21 +199,19 @@ impl Regions {
             .then(|| format!("refaults rose from {old:.2} to {new:.2} a demanded page: what leaves early is needed again"))
     }
 
-    /// A trial was kept, or not.
-    pub fn ended(&mut self, change: Change, kept: bool, before: Span, now: Nanos) {
-        if let Some(region) = self.all.get_mut(&change.region) {
-            region.tried.insert(change.to);
-            let before = [before, region.before];
-            region.probation = kept.then_some(Probation { since: now, before, settled: None });
-        }
-    }
-
-    /// What a verdict makes of advice that may be tried twice.
-    pub fn judged(&mut self, change: Change, kept: bool, now: Nanos) {
-        if let Some(region) = self.all.get_mut(&change.region).filter(|_| change.to == Advice::Sequential) {
-            let first = !region.tried.contains(&change.to);
-            region.again = (first && !kept).then_some(now + AGAIN);
-        }
+    /// A trial has ended; without a verdict where the process does not take part: it is not asked again.
+    pub fn ended(&mut self, change: Change, verdict: Option<&Verdict>, before: Span, now: Nanos) {
+        let Some(region) = self.all.get_mut(&change.region) else { return };
+        region.tried.insert(change.to);
+        let kept = verdict.is_some_and(|v| v.outcome == Outcome::Kept);
+        let before = [before, region.before];
+        region.probation = kept.then_some(Probation { since: now, before, settled: None });
+        // Where all that would be believed is excluded, that is an answer.
+        let open = |v: &&Verdict| !kept && v.stall_ratio.is_none_or(|ratio| ratio.low < ONE_WAY_GAIN);
+        region.again = verdict.filter(|_| change.to == Advice::Sequential).filter(open).map(|_| {
+            let pause = region.again.map_or(AGAIN, |again| Nanos((2 * again.pause.0).min(AGAIN_MOST.0)));
+            Again { at: now + pause, pause, first: region.again.is_none() }
+        });
     }
 
     /// Until when kept advice is on probation, if any is.
@@ -270,7 +283,7 @@ impl Region {
             Pattern::Sequential => Advice::Sequential,
             _ => return None,
         };
-        let again = wanted == Advice::Sequential && self.again.is_some_and(|at| self.counters.at >= at);
+        let again = wanted == Advice::Sequential && self.again.is_some_and(|again| self.counters.at >= again.at);
         (self.ordered == Advice::Normal && !self.refused && (again || !self.tried.contains(&wanted))).then_some(wanted)
     }
 }

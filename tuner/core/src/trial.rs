@@ -40,7 +40,7 @@ const TURNOVER: Nanos = Nanos::from_secs(20);
 /// Stall ratio, the new value's worst block over the old one's best, up to which a gain is plain: ten times the spread of a block.
 const PLAIN: f64 = 0.6;
 /// Stall ratio above which a gain is not believed where the old value could only be measured before the trial.
-const ONE_WAY_GAIN: f64 = 0.8;
+pub(crate) const ONE_WAY_GAIN: f64 = 0.8;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {

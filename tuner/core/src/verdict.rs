@@ -33,6 +33,9 @@ const HARM_WILD: f64 = 3.0;
 /// Standard errors, and most in all, by which the gain may be larger than it seems before a trial is given up.
 const HOPE_ERRORS: f64 = 1.5;
 const HOPE_MOST: f64 = 0.1;
+/// A new block that waits less than this share is counted as if it waited so much, where it is compared with what was before the trial:
+/// next to nothing varies by large factors from block to block (0.05 to 0.6 on a busy machine), and the one is as good as the other.
+const ONE_WAY_ENOUGH: f64 = 0.25;
 /// With more than this share of windows from files that keep an old value, what changed is not the new value's doing.
 const STALE_MOST: f64 = 0.9;
 /// Another device counts as worse when its stall rose by more than this ratio beyond doubt.
@@ -215,7 +218,9 @@ fn proven(seen: &Seen, stalls: &Samples, hits: &Samples, settings: &TrialSetting
     if seen.one_way {
         let looks = f64::from(settings.pairs_max - settings.pairs_min.max(2) + 1);
         let alpha = allowed / looks / 2.0;
-        return (stalls.bounds(true, alpha).high < 0.0, hits.bounds(true, alpha).low > 0.0);
+        let new: Vec<f64> = stalls.new.iter().map(|log| log.max(ONE_WAY_ENOUGH.ln())).collect();
+        let stall = bounds(&new, &stalls.before, alpha, stalls.spread_min);
+        return (stall.high < 0.0, hits.bounds(true, alpha).low > 0.0);
     }
     let shown = |what: fn(&Comparison) -> f64| -> Vec<Shown> {
         seen.blocks.iter().map(|b| Shown { arm: b.arm, tossed: b.tossed, value: what(&b.against) }).collect()

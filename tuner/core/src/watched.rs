@@ -6,7 +6,7 @@ mod knob;
 mod regions;
 mod trying;
 
-use crate::device::Device;
+use crate::device::{BdiName, Device};
 use crate::event::{Action, DeviceTick, Hold, Pattern, Record, SetReason, What};
 use crate::guard::CoolDown;
 use crate::known::Known;
@@ -76,6 +76,9 @@ pub struct Watched {
     /// Parts of a workload's mappings that may be advised apart.
     #[serde(default)]
     pub(crate) regions: Regions,
+    /// Another's trial runs on the same disk.
+    #[serde(default)]
+    beside_trial: bool,
     /// What was last said, so that nothing is said twice.
     said: Option<Said>,
 }
@@ -107,6 +110,7 @@ impl Watched {
             rewritten: 0,
             left_over: None,
             regions: Regions::default(),
+            beside_trial: false,
             said: None,
         }
     }
@@ -184,6 +188,11 @@ impl Watched {
             self.rewritten += 1;
             return self.set(self.home, SetReason::Revert, out);
         }
+        let beside = self.shared_trial(around).is_some();
+        if std::mem::replace(&mut self.beside_trial, beside) && !beside {
+            // What the disk did for the other's sake is nothing to compare with.
+            self.slots.clear();
+        }
         let slot_ended = self.slots.push(around.now, &tick.sample, around.settings.window_slots);
         if self.pinned() {
             return self.hold(around.now, Hold::Pinned { value: self.home }, out);
@@ -212,6 +221,11 @@ impl Watched {
         }
     }
 
+    /// Who is on trial on a disk of this one.
+    pub(crate) fn shared_trial<'a>(&self, around: &'a Surroundings) -> Option<&'a BdiName> {
+        around.on_trial.iter().find(|(_, disks)| disks.iter().any(|d| self.device.disks.contains(d))).map(|(bdi, _)| bdi)
+    }
+
     pub(crate) fn hold(&mut self, now: Nanos, hold: Hold, out: &mut Output) {
         if self.said != Some(Said::Hold(hold.clone())) {
             self.said = Some(Said::Hold(hold.clone()));
@@ -224,3 +238,6 @@ impl Watched {
         out.records.push(self.record(now, What::Gone));
     }
 }
+
+#[cfg(test)]
+mod tests;

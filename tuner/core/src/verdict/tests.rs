@@ -139,3 +139,13 @@ fn a_gain_that_costs_hits_ends_early() {
         Finding::Undecided => panic!("nothing could make it a keep"),
     }
 }
+
+#[test]
+fn how_near_to_nothing_a_new_block_waits_hides_no_gain_one_way() {
+    let against = |ratio: f64| Comparison { log_stall: ratio.ln(), hit_change: 0.0, mapped: 0.0 };
+    let before = [0.7, 1.0, 1.4].map(against);
+    // Of a run on a busy machine.
+    let ratios = [0.02, 0.3, 0.01, 0.45, 0.02, 0.35, 0.05, 0.4, 0.01, 0.4, 0.03, 0.3];
+    let blocks = ratios.map(|ratio| Measured { arm: Arm::New, tossed: false, against: against(ratio) });
+    assert_eq!(outcome(Seen { one_way: true, ..seen(&blocks, &before) }), Outcome::Kept);
+}

@@ -290,7 +290,7 @@ impl Watched {
         if window.completeness != Completeness::Full {
             return Err(Hold::Sensor { missing: "hits, misses, stall or eviction are not all seen".into() });
         }
-        if let Some((with, _)) = around.on_trial.iter().find(|(_, disks)| disks.iter().any(|d| self.device.disks.contains(d))) {
+        if let Some(with) = self.shared_trial(around) {
             return Err(Hold::SharedDisk { with: with.clone() });
         }
         self.cool.ready(around.now, around.settings)

@@ -60,8 +60,7 @@ impl Watched {
             (verdict.outcome, verdict.reason) = (Outcome::Reverted, format!("{}, but {reason}", verdict.reason));
         }
         let kept = verdict.outcome == Outcome::Kept;
-        self.regions.judged(change, kept, at);
-        self.regions.ended(change, kept, trial.before(), at);
+        self.regions.ended(change, Some(&verdict), trial.before(), at);
         match verdict.outcome {
             Outcome::Kept => self.cool.reset(at),
             Outcome::Void => self.cool.paused(at, settings),

@@ -119,7 +119,7 @@ impl Watched {
         if let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching) {
             let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
             if let Some(change) = trial.change {
-                self.regions.ended(change, false, trial.before(), at);
+                self.regions.ended(change, None, trial.before(), at);
                 self.advise(change.region, Advice::Normal, "trial", at, out);
             }
             self.ends_check(at, settings);
