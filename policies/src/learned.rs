@@ -24,10 +24,13 @@ const PLAIN: f64 = 0.9;
 const WORTH: f64 = 0.05;
 /// A harm that may be counts half of a gain that is expected: a trial ends it within two blocks.
 const RISK: f64 = 0.5;
-/// Largest raise by prediction alone, as a factor: what lies further away is predicted from less. It does not bound the harm of a
+/// Largest raise by prediction alone, as a factor, and that of long runs, which use all that is read for them: what lies further away is predicted from less. It does not bound the harm of a
 /// trial: where the old value has next to no stall, the worst one on left-out runs is tens of thousands of times that, under the rules
 /// too. What bounds it is that a trial ends at the first harmful block.
 const RAISE: u32 = 8;
+const RAISE_SCAN: u32 = 64;
+/// Share of what is read ahead that is left unused, up to which all of it is used.
+const USED_UP: f64 = 0.1;
 /// What a doubling must gain for the memory that it takes.
 const DOUBLING: f64 = 0.01;
 
@@ -112,7 +115,8 @@ impl Learned {
                 && (context.whole || plain(p.pattern, f))
             {
                 let reason = format!("random read(2)? (confidence {sure:.2}), but the rules: {}", p.reason);
-                return Decision::Propose(Proposal { reason, ..p });
+                // One name for both: what the rules call it changes with each window, and a change of pattern takes time.
+                return Decision::Propose(Proposal { reason, pattern, ..p });
             }
             let reason = format!("random read(2) (confidence {sure:.2}) does not depend on read_ahead_kb");
             return Decision::Abstain { pattern, reason };
@@ -123,7 +127,8 @@ impl Learned {
             return Decision::Abstain { pattern, reason };
         }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
-        let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(RAISE);
+        let raise = if pattern == Pattern::Sequential { RAISE_SCAN } else { RAISE };
+        let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(raise);
         let rules_first = rules_first(pattern, f);
         let may_gain = |p: &Prediction| 1.0 - p.low.exp2() >= WORTH;
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
@@ -231,7 +236,8 @@ fn plain(pattern: Pattern, f: &Features) -> bool {
     match pattern {
         Pattern::Sequential => f.stall_share >= PACED && f.unused <= 0.5,
         Pattern::RandomMmap => true,
-        _ => rules_first(pattern, f),
+        // What is left unused can only be overstated by a second: its last windows are still ahead of their readers.
+        _ => rules_first(pattern, f) || f.unused <= USED_UP,
     }
 }
 

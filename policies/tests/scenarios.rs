@@ -134,6 +134,28 @@ fn a_change_of_pattern_is_answered() {
 }
 
 #[test]
+fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
+    let mut waited = Vec::new();
+    for seed in 1..20 {
+        let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, seed);
+        world.policy = Box::new(Learned::shipped().unwrap());
+        world.run(10.0);
+        assert!(world.devices.values().all(|d| d.kept > 0));
+        // A check of the kept value.
+        while !world.state.on_trial() {
+            world.run(0.1);
+        }
+        let (since, seen) = (world.now, world.records.len());
+        world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
+        world.run(20.0);
+        let lower = world.records[seen..].iter().find(|r| matches!(r.what, What::TrialStarted { from, to, .. } if to < from));
+        waited.push(lower.map_or(f64::NAN, |r| r.at.since(since).as_secs_f64()));
+    }
+    waited.sort_by(f64::total_cmp);
+    assert!(waited[waited.len() / 2] <= 4.0 && waited[waited.len() - 1] <= 6.0, "{waited:?}");
+}
+
+#[test]
 fn what_a_pattern_has_rejected_is_not_tried_again_when_it_returns() {
     let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
     let mut world = one(phases[0], 128, 5);

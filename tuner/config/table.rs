@@ -55,7 +55,7 @@ pub const KEYS: &[Key] = keys! {
         "block_max_ms", whole(50, 600_000), "ms", Millis(settings.trial.block_max), "Longest measured part of a block.";
         "block_pages", whole(1, 1_000_000_000), "demanded pages", U64(settings.trial.block_pages), "Demanded pages that end a block once block_min_ms is over.";
         "pairs_min", whole(2, 1000), "pairs of blocks", U32(settings.trial.pairs_min), "Pairs before the first verdict.";
-        "pairs_max", whole(2, 1000), "pairs of blocks", U32(settings.trial.pairs_max), "Pairs after which an undecided trial is reverted.";
+        "pairs_max", whole(2, 1000), "pairs of blocks", U32(settings.trial.pairs_max), "Pairs after which an undecided trial is reverted; twice as many where a gain is in sight.";
         "harm_ratio", number(1.01, 100.0), "stall, new over old", F64(settings.trial.harm_ratio), "A block above this is clearly harmful and ends the trial at once.";
         "stall_margin_ratio", number(1.0, 2.0), "stall, new over old", F64(settings.trial.stall_margin), "How much worse stall may be and still count as not worse.";
         "hit_margin_points", number(0.0, 0.5), "hit ratio, 0 to 1", F64(settings.trial.hit_margin), "How far the hit ratio may fall and still count as not worse.";

@@ -32,11 +32,12 @@ struct Asked<'a> {
     current: u32,
     tried: &'a [u32],
     known: BTreeMap<Pattern, Known>,
+    whole: bool,
 }
 
 impl Asked<'_> {
     fn of(program: Program, current: u32) -> Asked<'static> {
-        Asked { features: program.features(current, 1.0), current, tried: &[], known: BTreeMap::new() }
+        Asked { features: program.features(current, 1.0), current, tried: &[], known: BTreeMap::new(), whole: true }
     }
 
     fn by(&self, policy: &dyn Policy) -> Decision {
@@ -50,7 +51,7 @@ impl Asked<'_> {
             ceiling: Kib(16384),
             min_demand: 25.0,
             min_stall_share: 0.02,
-            whole: true,
+            whole: self.whole,
         })
     }
 }
@@ -145,6 +146,29 @@ fn a_scan_is_raised_in_one_step_and_faults_are_lowered() {
     assert!(down.read_ahead <= Kib(16) && down.pattern == Pattern::RandomMmap, "{down:?}");
     let random = Program { pattern: Pattern::RandomRead, ..FAULTS };
     assert!(matches!(Asked::of(random, 128).by(&learned()), Decision::Abstain { pattern: Pattern::RandomRead, .. }));
+}
+
+#[test]
+fn a_scan_far_from_its_best_is_raised_further_than_eight_times() {
+    // 5 ms a request: 128 KiB at 25 MB/s, of 500 there are.
+    let far = Program { latency: 5000.0, bandwidth: 500.0, ..SCAN };
+    let up = proposal(Asked::of(far, 128).by(&learned()));
+    assert!(up.read_ahead >= Kib(2048), "{up:?}");
+}
+
+#[test]
+fn streams_that_look_like_random_reads_are_raised_after_a_second_if_all_is_used_that_is_read_ahead() {
+    let asked = |unused: f64| {
+        let mut asked = Asked::of(Program { pattern: Pattern::RandomRead, ..FAULTS }, 16);
+        // Enough for the rules to doubt the name, too little for the classifier.
+        asked.features = Features { read_continues: 0.26, stall_share: 0.9, unused, ..asked.features };
+        Asked { whole: false, ..asked }.by(&learned())
+    };
+    let up = proposal(asked(0.0));
+    assert!(up.read_ahead > Kib(16) && up.reason.contains("but the rules: raise"), "{up:?}");
+    // By what it is called otherwise too: else each such trial would pass for a change of pattern.
+    assert_eq!(up.pattern, Pattern::RandomRead);
+    assert!(matches!(asked(0.4), Decision::Abstain { pattern: Pattern::RandomRead, .. }));
 }
 
 #[test]

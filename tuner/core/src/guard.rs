@@ -19,6 +19,9 @@ pub struct CoolDown {
     /// Trials in a row that came to nothing.
     #[serde(default)]
     void: u32,
+    /// A trial in this row has hurt at once.
+    #[serde(default)]
+    hurt: bool,
     /// Starts of trials within the last hour.
     starts: VecDeque<Nanos>,
 }
@@ -31,8 +34,19 @@ impl CoolDown {
 
     /// A trial was not kept: wait, and twice as long the next time.
     pub fn reverted(&mut self, now: Nanos, settings: &Settings) {
-        let doubled = Nanos(self.span.0.saturating_mul(2));
-        self.span = doubled.max(settings.cool_down).min(settings.cool_down_max);
+        self.longer(2, now, settings);
+    }
+
+    /// A trial did harm. Where one in a row has already hurt `at_once`, its first block, the next is four times as far: the value in force is
+    /// no bad one then, and trials cost more than is still to gain.
+    pub fn aborted(&mut self, at_once: bool, now: Nanos, settings: &Settings) {
+        self.longer(if self.hurt { 4 } else { 2 }, now, settings);
+        self.hurt |= at_once;
+    }
+
+    fn longer(&mut self, factor: u64, now: Nanos, settings: &Settings) {
+        let longer = Nanos(self.span.0.saturating_mul(factor));
+        self.span = longer.max(settings.cool_down).min(settings.cool_down_max);
         self.void = 0;
         self.until = now + self.span;
     }
@@ -48,6 +62,7 @@ impl CoolDown {
     pub fn reset(&mut self, now: Nanos) {
         self.span = Nanos(0);
         self.void = 0;
+        self.hurt = false;
         self.until = self.until.min(now + Nanos::from_secs(1));
     }
 
@@ -173,6 +188,23 @@ mod tests {
                 prop_assert!(started[..i].iter().filter(|s| start.since(**s) < HOUR).count() < 20);
             }
         }
+    }
+
+    #[test]
+    fn after_harm_at_once_further_harm_makes_trials_rarer_than_failures_do() {
+        let settings = Settings::default();
+        let pauses = |at_once: bool| {
+            let mut cool = CoolDown::default();
+            cool.aborted(at_once, Nanos(0), &settings);
+            cool.aborted(false, Nanos(0), &settings);
+            let hurt = cool.span;
+            cool.reverted(Nanos(0), &settings);
+            let failed = cool.span;
+            cool.reset(Nanos(0));
+            cool.aborted(false, Nanos(0), &settings);
+            [hurt, failed, cool.span].map(|span| span.0 / settings.cool_down.0)
+        };
+        assert_eq!((pauses(false), pauses(true)), ([2, 4, 1], [4, 8, 1]));
     }
 
     #[test]

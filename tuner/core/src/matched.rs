@@ -13,7 +13,7 @@ use crate::sample::Counters;
 use crate::window::Span;
 
 /// Waiting below this share of the old span's time is nothing: keeps ratios of two near-zero stalls from meaning something.
-const STALL_FLOOR: f64 = 0.005;
+pub(crate) const STALL_FLOOR: f64 = 0.005;
 
 /// Share of mapped pages in long runs from which they are the load.
 const LONG: f64 = 0.9;

@@ -97,8 +97,8 @@ impl TrialSettings {
         TrialSettings { confidence: confidence.max(0.5), pairs_min: self.pairs_min.min(2), ..self.clone() }
     }
 
-    /// Shorter blocks, for a trial whose difference is plain: what is left to show is that the coin can be told, and that takes tosses, not
-    /// long blocks.
+    /// Shorter blocks, for a trial whose difference is plain, or was proven before: what is left to show is that the coin can be told, and that
+    /// takes tosses, not long blocks.
     pub fn of_plain(&self) -> TrialSettings {
         let part = |of: Nanos, share: f64| Nanos((of.0 as f64 * share) as u64);
         TrialSettings {
@@ -118,7 +118,7 @@ impl Default for Settings {
             memory_share: 0.125,
             window_slots: 3,
             min_demand_pages_per_s: 25.0,
-            min_stall_share: 0.02,
+            min_stall_share: crate::matched::STALL_FLOOR,
             trial: TrialSettings::default(),
             cool_down: Nanos::from_secs(3),
             cool_down_max: Nanos::from_secs(900),

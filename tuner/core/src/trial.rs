@@ -75,6 +75,9 @@ pub struct Trial {
     #[serde(default)]
     seed: u64,
     others: Elsewhere,
+    /// What is read is another pattern than before the trial.
+    #[serde(default)]
+    pub changed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +115,7 @@ impl Trial {
             blocks: Vec::new(),
             seed: seed(id, now.at.0),
             others: Elsewhere::default(),
+            changed: false,
         }
     }
 
@@ -151,9 +155,9 @@ impl Trial {
         }
     }
 
-    /// Takes the counters of this tick, of the device and of the others.
-    pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
-        match self.is_plain(&mark) {
+    /// Takes the counters of this tick, of the device and of the others. `proven`: the new value was, by an earlier trial.
+    pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings, proven: bool) -> Turn {
+        match proven || self.is_plain(&mark) {
             true => self.advance(mark, others, &settings.of_plain(), RETURN_PLAIN),
             false => self.advance(mark, others, settings, RETURN_MOST),
         }
@@ -164,6 +168,7 @@ impl Trial {
         if self.arm == Arm::New
             && let Some(reason) = self.harm(&mark, settings)
         {
+            self.changed = changed(&self.baseline, &self.switched.until(&mark)).is_some();
             return Turn { block: None, next: Next::End(self.verdict(Outcome::Aborted, reason, settings)) };
         }
         let Some(start) = self.measured else {
@@ -269,9 +274,11 @@ impl Trial {
         if self.arm == Arm::Old
             && let Some(reason) = changed(&self.baseline, &self.blocks[self.blocks.len() - 1].1)
         {
+            self.changed = true;
             return Next::End(self.verdict(Outcome::Void, reason, settings));
         }
         let Some(measured) = self.measured_blocks() else {
+            self.changed = true;
             return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
         };
         if let Finding::Decided(verdict) = self.judge(&measured, settings) {

@@ -174,11 +174,13 @@ fn spread(values: &mut [f64]) -> [f64; 3] {
 /// What a reader needs to see why a row ended where it did: each trial that ended, and why it was begun.
 pub fn trials(records: &[(f64, Value)]) -> Vec<Value> {
     let of = |kind: &'static str| records.iter().filter(move |(_, r)| r["record"] == kind);
-    let begun =
-        |id: &Value| of("trial_started").find(|(_, r)| r["trial"] == *id).map_or(Value::Null, |(_, r)| r["proposal"].clone());
+    let begun = |id: &Value| of("trial_started").find(|(_, r)| r["trial"] == *id).cloned().unwrap_or_default();
     let ended = |(at_s, r): &(f64, Value)| {
-        let proposal = begun(&r["trial"]);
-        json!({ "at_s": at_s, "from": r["from"], "to": r["to"], "pattern": proposal["pattern"], "why": proposal["reason"], "outcome": r["verdict"]["outcome"],
+        let (began_s, started) = begun(&r["trial"]);
+        let (proposal, evidence) = (&started["proposal"], &started["evidence"]);
+        json!({ "at_s": at_s, "began_s": began_s, "hit_ratio": evidence["hit_ratio"], "waste_mib_per_s": evidence["waste_mib_per_s"],
+            "demanded_mib_per_s": evidence["demanded_mib_per_s"], "pairs": r["verdict"]["pairs"],
+            "from": r["from"], "to": r["to"], "pattern": proposal["pattern"], "why": proposal["reason"], "outcome": r["verdict"]["outcome"],
             "reason": r["verdict"]["reason"], "stall_ratio": r["verdict"]["stall_ratio"]["mean"] })
     };
     of("trial_ended").map(ended).collect()

@@ -149,3 +149,17 @@ fn how_near_to_nothing_a_new_block_waits_hides_no_gain_one_way() {
     let blocks = ratios.map(|ratio| Measured { arm: Arm::New, tossed: false, against: against(ratio) });
     assert_eq!(outcome(Seen { one_way: true, ..seen(&blocks, &before) }), Outcome::Kept);
 }
+
+#[test]
+fn a_gain_in_sight_of_a_wild_workload_gets_more_pairs_and_no_gain_does_not() {
+    let mut noise = Noise(29);
+    let gains: Vec<Verdict> = (0..300).map(|trial| run(trial, &mut noise, 0.5, constant(-0.5))).collect();
+    let kept = |within: u32| gains.iter().filter(|v| v.outcome == Outcome::Kept && v.pairs <= within).count();
+    let most = TrialSettings::default().pairs_max;
+    println!("kept within {most} pairs {}, in all {}", kept(most), kept(u32::MAX));
+    assert!(kept(u32::MAX) >= kept(most) + 30, "{} within {most} pairs, {} in all", kept(most), kept(u32::MAX));
+    let nothing: Vec<Verdict> = (0..1000).map(|trial| run(trial, &mut noise, 0.5, constant(0.0))).collect();
+    assert!(nothing.iter().filter(|v| v.outcome == Outcome::Kept).count() <= 50);
+    let mean = nothing.iter().map(|v| f64::from(v.pairs)).sum::<f64>() / 1000.0;
+    assert!(mean < 10.0, "{mean} pairs without effect");
+}

@@ -2,7 +2,7 @@
 //! A trial from its first write to what follows from its verdict.
 
 use super::{LEFT_OVER_MOST, Mode, Watched};
-use crate::event::{Arm, Outcome, Proposal, SetReason, Verdict, What};
+use crate::event::{Arm, Outcome, Pattern, Proposal, SetReason, Verdict, What};
 use crate::features::{Features, evidence};
 use crate::policy::Tried;
 use crate::region::{Advice, Change};
@@ -54,8 +54,8 @@ impl Watched {
         let proven = self.known.get(&trial.proposal.pattern).and_then(|known| known.proven);
         let settings = &around.settings.trial;
         let turn = match trial.change.is_none() && proven == Some(trial.to) {
-            true => trial.tick(mark, around.others, &settings.of_proven()),
-            false => trial.tick(mark, around.others, settings),
+            true => trial.tick(mark, around.others, &settings.of_proven(), true),
+            false => trial.tick(mark, around.others, settings, false),
         };
         let (id, arm, change) = (trial.id, trial.arm, trial.change);
         if let Some(block) = turn.block {
@@ -81,6 +81,10 @@ impl Watched {
         self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
         let ratio = verdict.stall_ratio.filter(|r| r.high - r.low <= DOUBT_MOST).map(|r| r.mean);
         let check = self.ends_check(at, settings);
+        if trial.changed {
+            // That is the first sight of another pattern; a slot that shows which it is will do.
+            self.pattern_next = self.pattern_next.or(Some(Pattern::Idle));
+        }
         match verdict.outcome {
             Outcome::Kept => {
                 if check {
@@ -102,7 +106,10 @@ impl Watched {
                 self.tried.insert(trial.to, Tried { outcome: verdict.outcome, stall_ratio: ratio });
                 // A check is paid for already, and that the kept value is still right is no failure.
                 if !check {
-                    self.cool.reverted(at, settings);
+                    match verdict.outcome {
+                        Outcome::Aborted => self.cool.aborted(trial.whole(Arm::New).is_none(), at, settings),
+                        _ => self.cool.reverted(at, settings),
+                    }
                 }
                 self.set(trial.from, SetReason::Revert, out);
             }
