@@ -116,7 +116,7 @@ impl World {
 
     /// On a busy machine waits are all over the place, whatever the advice.
     fn busy_tick(&mut self) {
-        let long = self.now.0 / 700_000_000 % 2 == 0;
+        let long = (self.now.0 / 700_000_000).is_multiple_of(2);
         self.tick(false, |_| (if long { 110 } else { 20 }, 0));
     }
 
