@@ -236,7 +236,7 @@ fn plain(pattern: Pattern, f: &Features) -> bool {
     match pattern {
         Pattern::Sequential => f.stall_share >= PACED && f.unused <= 0.5,
         Pattern::RandomMmap => true,
-        // What is left unused can only be overstated by a second: its last windows are still ahead of their readers.
+        // Its last windows are still ahead of their readers: a second that shows none left unused shows use.
         _ => rules_first(pattern, f) || f.unused <= USED_UP,
     }
 }

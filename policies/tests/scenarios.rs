@@ -133,26 +133,36 @@ fn a_change_of_pattern_is_answered() {
     assert!(knob(&world) <= 32, "{} KiB", knob(&world));
 }
 
-#[test]
-fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
+/// Seconds from a change of pattern in the middle of a trial, after so many without one, to the first trial of the next pattern's; those that
+/// saw the change, and not harm.
+fn after_the_change(quiet: f64) -> Vec<f64> {
     let mut waited = Vec::new();
-    for seed in 1..20 {
+    for seed in 1..40 {
         let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, seed);
         world.policy = Box::new(Learned::shipped().unwrap());
-        world.run(10.0);
-        assert!(world.devices.values().all(|d| d.kept > 0));
-        // A check of the kept value.
+        world.run(quiet);
         while !world.state.on_trial() {
             world.run(0.1);
         }
         let (since, seen) = (world.now, world.records.len());
         world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
         world.run(20.0);
-        let lower = world.records[seen..].iter().find(|r| matches!(r.what, What::TrialStarted { from, to, .. } if to < from));
-        waited.push(lower.map_or(f64::NAN, |r| r.at.since(since).as_secs_f64()));
+        let next = |wanted: fn(&What) -> bool| world.records[seen..].iter().find(|r| wanted(&r.what));
+        let void = |what: &What| matches!(what, What::TrialEnded { verdict, .. } if verdict.outcome == Outcome::Void);
+        if next(|what| matches!(what, What::TrialEnded { .. })).is_some_and(|r| void(&r.what)) {
+            let lower = next(|what| matches!(what, What::TrialStarted { from, to, .. } if to < from));
+            waited.push(lower.map_or(f64::NAN, |r| r.at.since(since).as_secs_f64()));
+        }
     }
     waited.sort_by(f64::total_cmp);
-    assert!(waited[waited.len() / 2] <= 4.0 && waited[waited.len() - 1] <= 6.0, "{waited:?}");
+    waited
+}
+
+#[test]
+fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
+    // In a check of a kept value, a minute and more after the start.
+    let waited = after_the_change(10.0);
+    assert!(!waited.is_empty() && waited[waited.len() - 1] <= 4.0, "{waited:?}");
 }
 
 #[test]

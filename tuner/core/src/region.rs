@@ -24,10 +24,10 @@ const ANSWER_MOST: Nanos = Nanos::from_secs(5);
 /// After a keep: until then the cache takes its new shape, and from then to the end it is measured. 256 MiB at 25 MB/s turn over in 10 s.
 const SETTLING: Nanos = Nanos::from_secs(10);
 const PROBATION: Nanos = Nanos::from_secs(20);
-/// After a trial of sequential advice that has left the answer open, and twice as long each further time: it is judged against the seconds before it, so a disturbance in
-/// them, or in the trial, hides its gain (in one run of six on a busy machine).
-const AGAIN: Nanos = Nanos::from_secs(15);
-const AGAIN_MOST: Nanos = Nanos::from_secs(1800);
+/// After a trial of sequential advice that has left the answer open, and four times as long after the second. It is judged against the seconds
+/// before it, so a disturbance in them, or in the trial, hides its gain (in one run of six on a busy machine), or feigns one: so never more.
+const REPEAT: Nanos = Nanos::from_secs(15);
+const TRIALS_MOST: u32 = 3;
 /// Refaults per demanded page, new over old, above which recency was lost that is needed; and how many a trial must see for that.
 const REFAULTS: f64 = 1.25;
 const REFAULTS_SEEN: u64 = 256;
@@ -53,21 +53,18 @@ struct Region {
     tried: BTreeSet<Advice>,
     /// Where a trial of sequential advice has left open whether it helps.
     #[serde(default)]
-    again: Option<Again>,
+    repeat: Option<Repeat>,
     /// At the last tick, and before the last trial.
     counters: Mark,
     before: Span,
     probation: Option<Probation>,
 }
 
-/// When to try again.
+/// When to try again, after so many trials.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Again {
+struct Repeat {
     at: Nanos,
-    /// Between the last trial and the next.
-    pause: Nanos,
-    /// One trial was all so far.
-    first: bool,
+    after: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +134,7 @@ impl Regions {
                 continue;
             }
             region.tried.clear();
-            region.again = None;
+            region.repeat = None;
             if let (true, Some(pattern)) = (region.ordered != Advice::Normal, region.pattern) {
                 region.probation = None;
                 unfit.push((*number, format!("what is read there now is {pattern}")));
@@ -150,9 +147,9 @@ impl Regions {
     pub fn propose(&self, rest: Pattern) -> Option<(Change, Pattern, String)> {
         let mut wanted: Vec<_> = self.all.iter().filter_map(|(number, r)| Some((*number, r, r.wants()?))).collect();
         // Pages of a scan that leave early may be all that the others lack.
-        wanted.sort_by_key(|(_, _, advice)| *advice != Advice::Sequential);
+        wanted.sort_by_key(|(_, r, advice)| (r.repeat.is_some_and(|repeat| repeat.after > 1), *advice != Advice::Sequential));
         // Under random advice their pages would leave early too, and nothing could show any more what the scan's do to them.
-        if self.all.values().any(|r| !r.refused && r.again.is_some_and(|again| again.first)) {
+        if self.all.values().any(|r| !r.refused && r.repeat.is_some_and(|repeat| repeat.after == 1)) {
             wanted.retain(|(_, _, advice)| *advice == Advice::Sequential);
         }
         wanted.into_iter().find_map(|(region, r, to)| {
@@ -207,11 +204,11 @@ impl Regions {
         let before = [before, region.before];
         region.probation = kept.then_some(Probation { since: now, before, settled: None });
         // Where all that would be believed is excluded, that is an answer.
-        let open = |v: &&Verdict| !kept && v.stall_ratio.is_none_or(|ratio| ratio.low < ONE_WAY_GAIN);
-        region.again = verdict.filter(|_| change.to == Advice::Sequential).filter(open).map(|_| {
-            let pause = region.again.map_or(AGAIN, |again| Nanos((2 * again.pause.0).min(AGAIN_MOST.0)));
-            Again { at: now + pause, pause, first: region.again.is_none() }
-        });
+        let open = |v: &Verdict| !kept && v.stall_ratio.is_none_or(|ratio| ratio.low < ONE_WAY_GAIN);
+        let after = region.repeat.map_or(1, |repeat| repeat.after + 1);
+        let repeats = change.to == Advice::Sequential && after < TRIALS_MOST && verdict.is_some_and(open);
+        let pause = Nanos(REPEAT.0 << (2 * (after - 1)));
+        region.repeat = repeats.then_some(Repeat { at: now + pause, after });
     }
 
     /// Until when kept advice is on probation, if any is.
@@ -256,7 +253,7 @@ impl Region {
             pattern: None,
             next: None,
             tried: BTreeSet::new(),
-            again: None,
+            repeat: None,
             counters: Mark { at: now, counters: Counters::default() },
             before: Span::default(),
             probation: None,
@@ -283,8 +280,8 @@ impl Region {
             Pattern::Sequential => Advice::Sequential,
             _ => return None,
         };
-        let again = wanted == Advice::Sequential && self.again.is_some_and(|again| self.counters.at >= again.at);
-        (self.ordered == Advice::Normal && !self.refused && (again || !self.tried.contains(&wanted))).then_some(wanted)
+        let repeat = wanted == Advice::Sequential && self.repeat.is_some_and(|repeat| self.counters.at >= repeat.at);
+        (self.ordered == Advice::Normal && !self.refused && (repeat || !self.tried.contains(&wanted))).then_some(wanted)
     }
 }
 

@@ -97,8 +97,8 @@ impl TrialSettings {
         TrialSettings { confidence: confidence.max(0.5), pairs_min: self.pairs_min.min(2), ..self.clone() }
     }
 
-    /// Shorter blocks, for a trial whose difference is plain, or was proven before: what is left to show is that the coin can be told, and that
-    /// takes tosses, not long blocks.
+    /// Shorter blocks, for a trial whose difference is plain: what is left to show is that the coin can be told, and that takes tosses, not
+    /// long blocks.
     pub fn of_plain(&self) -> TrialSettings {
         let part = |of: Nanos, share: f64| Nanos((of.0 as f64 * share) as u64);
         TrialSettings {

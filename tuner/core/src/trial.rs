@@ -75,7 +75,7 @@ pub struct Trial {
     #[serde(default)]
     seed: u64,
     others: Elsewhere,
-    /// What is read is another pattern than before the trial.
+    /// What is read is another pattern than before the trial: seen under the old value, or nothing of it can be compared.
     #[serde(default)]
     pub changed: bool,
 }
@@ -155,9 +155,9 @@ impl Trial {
         }
     }
 
-    /// Takes the counters of this tick, of the device and of the others. `proven`: the new value was, by an earlier trial.
-    pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings, proven: bool) -> Turn {
-        match proven || self.is_plain(&mark) {
+    /// Takes the counters of this tick, of the device and of the others.
+    pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
+        match self.is_plain(&mark) {
             true => self.advance(mark, others, &settings.of_plain(), RETURN_PLAIN),
             false => self.advance(mark, others, settings, RETURN_MOST),
         }
@@ -168,7 +168,6 @@ impl Trial {
         if self.arm == Arm::New
             && let Some(reason) = self.harm(&mark, settings)
         {
-            self.changed = changed(&self.baseline, &self.switched.until(&mark)).is_some();
             return Turn { block: None, next: Next::End(self.verdict(Outcome::Aborted, reason, settings)) };
         }
         let Some(start) = self.measured else {

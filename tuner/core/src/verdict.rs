@@ -115,8 +115,11 @@ struct Look<'a> {
 
 /// Looks at all blocks so far.
 pub fn judge(seen: &Seen, settings: &TrialSettings) -> Finding {
-    let (stalls, hits) =
+    let (mut stalls, hits) =
         (Samples::of(seen, |c| c.log_stall, STALL_SPREAD_MIN), Samples::of(seen, |c| c.hit_change, HIT_SPREAD_MIN));
+    if seen.one_way {
+        stalls.new.iter_mut().for_each(|log| *log = log.max(ONE_WAY_ENOUGH.ln()));
+    }
     let plain = 1.0 - settings.confidence;
     let (stall, hit) = (stalls.bounds(seen.one_way, plain), hits.bounds(seen.one_way, plain));
     let pairs = (seen.blocks.len() / if seen.one_way { 1 } else { 2 }) as u32;
@@ -226,9 +229,7 @@ fn proven(seen: &Seen, stalls: &Samples, hits: &Samples, settings: &TrialSetting
     if seen.one_way {
         let looks = f64::from(settings.pairs_max - settings.pairs_min.max(2) + 1);
         let alpha = allowed / looks / 2.0;
-        let new: Vec<f64> = stalls.new.iter().map(|log| log.max(ONE_WAY_ENOUGH.ln())).collect();
-        let stall = bounds(&new, &stalls.before, alpha, stalls.spread_min);
-        return (stall.high < 0.0, hits.bounds(true, alpha).low > 0.0);
+        return (stalls.bounds(true, alpha).high < 0.0, hits.bounds(true, alpha).low > 0.0);
     }
     let shown = |what: fn(&Comparison) -> f64| -> Vec<Shown> {
         seen.blocks.iter().map(|b| Shown { arm: b.arm, tossed: b.tossed, value: what(&b.against) }).collect()

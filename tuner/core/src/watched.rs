@@ -76,9 +76,9 @@ pub struct Watched {
     /// Parts of a workload's mappings that may be advised apart.
     #[serde(default)]
     pub(crate) regions: Regions,
-    /// Another's trial runs on the same disk.
+    /// When another's trial was last seen on the same disk.
     #[serde(default)]
-    beside_trial: bool,
+    beside_trial: Option<Nanos>,
     /// What was last said, so that nothing is said twice.
     said: Option<Said>,
 }
@@ -110,7 +110,7 @@ impl Watched {
             rewritten: 0,
             left_over: None,
             regions: Regions::default(),
-            beside_trial: false,
+            beside_trial: None,
             said: None,
         }
     }
@@ -188,10 +188,8 @@ impl Watched {
             self.rewritten += 1;
             return self.set(self.home, SetReason::Revert, out);
         }
-        let beside = self.shared_trial(around).is_some();
-        if std::mem::replace(&mut self.beside_trial, beside) && !beside {
-            // What the disk did for the other's sake is nothing to compare with.
-            self.slots.clear();
+        if self.shared_trial(around).is_some() {
+            self.beside_trial = Some(around.now);
         }
         let slot_ended = self.slots.push(around.now, &tick.sample, around.settings.window_slots);
         if self.pinned() {
@@ -238,6 +236,3 @@ impl Watched {
         out.records.push(self.record(now, What::Gone));
     }
 }
-
-#[cfg(test)]
-mod tests;

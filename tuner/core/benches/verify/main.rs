@@ -27,8 +27,6 @@ struct Bench {
     settings: TrialSettings,
     /// Seconds that were seen before each trial.
     before: u32,
-    /// The new value was proven before.
-    proven: bool,
 }
 
 impl Bench {
@@ -37,7 +35,7 @@ impl Bench {
         let one = |n: u64| {
             let mut random = Xoshiro256StarStar::seed_from_u64(self.seed.wrapping_add(kind << 32).wrapping_add(n));
             let ratio = effect(&mut random);
-            trial(n, ratio, noise, (self.before, &self.settings, self.proven), &mut random)
+            trial(n, ratio, noise, (self.before, &self.settings), &mut random)
         };
         (0..self.trials).map(one).collect()
     }
@@ -116,7 +114,7 @@ fn power(bench: &Bench) -> Vec<Value> {
 
 /// A value that was proven for the pattern before, and one second of the pattern that has returned.
 fn proven(bench: &Bench) -> Vec<Value> {
-    let bench = Bench { settings: bench.settings.of_proven(), before: 1, proven: true, ..*bench };
+    let bench = Bench { settings: bench.settings.of_proven(), before: 1, ..*bench };
     let noises = [
         ("white", Noise::White),
         ("autocorrelated", Noise::Autocorrelated),
@@ -177,7 +175,6 @@ fn main() {
         trials: number("KEEPAHEAD_VERIFY_TRIALS", trials),
         settings: TrialSettings::default(),
         before: 3,
-        proven: false,
     };
     println!("seed {}, {} trials of each kind", bench.seed, bench.trials);
     let mut rows = false_keeps(&bench);

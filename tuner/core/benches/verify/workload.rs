@@ -131,13 +131,7 @@ impl Reader {
 }
 
 /// So many seconds without a trial, then one to its end.
-pub fn trial(
-    id: u64,
-    ratio: f64,
-    noise: Noise,
-    (seconds, settings, proven): (u32, &TrialSettings, bool),
-    random: &mut impl Rng,
-) -> Ended {
+pub fn trial(id: u64, ratio: f64, noise: Noise, (seconds, settings): (u32, &TrialSettings), random: &mut impl Rng) -> Ended {
     let start = Mark { at: Nanos(random.gen_range(0..1 << 40)), counters: Counters::default() };
     let mut reader = Reader { mark: start, slow: Slow::new(noise, random) };
     let mut before: Vec<Span> = Vec::new();
@@ -159,7 +153,7 @@ pub fn trial(
         let in_force = trial.arm;
         reader.live(if in_force == Arm::New { ratio } else { 1.0 }, random);
         ticks += 1;
-        let turn = trial.tick(reader.mark, &[], settings, proven);
+        let turn = trial.tick(reader.mark, &[], settings);
         blocks += u32::from(turn.block.is_some());
         ended_new += u32::from(turn.block.is_some_and(|b| b.arm == Arm::New));
         if let Next::End(verdict) = turn.next {

@@ -147,7 +147,11 @@ fn how_near_to_nothing_a_new_block_waits_hides_no_gain_one_way() {
     // Of a run on a busy machine.
     let ratios = [0.02, 0.3, 0.01, 0.45, 0.02, 0.35, 0.05, 0.4, 0.01, 0.4, 0.03, 0.3];
     let blocks = ratios.map(|ratio| Measured { arm: Arm::New, tossed: false, against: against(ratio) });
-    assert_eq!(outcome(Seen { one_way: true, ..seen(&blocks, &before) }), Outcome::Kept);
+    let judged = (1..=12).map(|n| judge(&Seen { one_way: true, ..seen(&blocks[..n], &before) }, &TrialSettings::default()));
+    let verdicts: Vec<Verdict> = judged.filter_map(|f| if let Finding::Decided(v) = f { Some(v) } else { None }).collect();
+    // The first is where a trial ends; what it says must be believed there too.
+    let first = verdicts.first().unwrap();
+    assert!(first.outcome == Outcome::Kept && first.stall_ratio.unwrap().high < 0.8, "{first:?}");
 }
 
 #[test]

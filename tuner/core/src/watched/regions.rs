@@ -100,7 +100,11 @@ impl Watched {
             return true;
         }
         let Some((change, pattern, reason)) = self.regions.propose(rest) else { return false };
+        // Compared with the seconds before alone: they must not be those in which the disk worked for another's trial.
+        let clean = |at: Nanos| now.since(at).as_secs_f64() > window.span.seconds;
+        let dirty = change.to == Advice::Sequential && !self.beside_trial.is_none_or(clean);
         match self.may_try(window, around) {
+            Ok(()) if dirty => self.hold(now, crate::event::Hold::Gathering, out),
             Err(hold) => self.hold(now, hold, out),
             Ok(()) => {
                 self.regions.begin(change.region, settings.window_slots);

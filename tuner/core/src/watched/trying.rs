@@ -54,8 +54,8 @@ impl Watched {
         let proven = self.known.get(&trial.proposal.pattern).and_then(|known| known.proven);
         let settings = &around.settings.trial;
         let turn = match trial.change.is_none() && proven == Some(trial.to) {
-            true => trial.tick(mark, around.others, &settings.of_proven(), true),
-            false => trial.tick(mark, around.others, settings, false),
+            true => trial.tick(mark, around.others, &settings.of_proven()),
+            false => trial.tick(mark, around.others, settings),
         };
         let (id, arm, change) = (trial.id, trial.arm, trial.change);
         if let Some(block) = turn.block {
@@ -81,8 +81,8 @@ impl Watched {
         self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
         let ratio = verdict.stall_ratio.filter(|r| r.high - r.low <= DOUBT_MOST).map(|r| r.mean);
         let check = self.ends_check(at, settings);
-        if trial.changed {
-            // That is the first sight of another pattern; a slot that shows which it is will do.
+        if trial.changed && self.standing.is_some() {
+            // That is the first sight of another pattern; a slot that shows which it is will do. Where no value is at stake there is no hurry.
             self.pattern_next = self.pattern_next.or(Some(Pattern::Idle));
         }
         match verdict.outcome {
