@@ -2,7 +2,7 @@
 //! Blocks in, a `Verdict` out, and no later than the second block of the new value a first look for harm.
 //!
 //! Whether the new value is better is decided by betting on the coin that chose each block's value ([`crate::betting`]): exact under
-//! any noise, however often one looks. The allowed error (1 - confidence) is split between the two ways to win: 85 % for a
+//! any noise, however often one looks. The allowed error (1 - confidence) is split between the two ways to win: 90 % for a
 //! fall of stall, of which five tosses can prove a large one, and the rest for a rise of the hit ratio. All other conditions can only
 //! prevent a keep, so they need no such care: Student's two-sample t.
 //! Where running streams keep the new window no coin can be tossed; then new blocks are compared with those from before the trial, the
@@ -20,9 +20,9 @@ const HIT_SPREAD_MIN: f64 = 0.002;
 /// What is believed of a block before any is seen. Blocks of the testbed's scenarios spread by 0.003 to 0.060, in the median 0.033.
 const STALL_SPREAD: f64 = 0.05;
 const HIT_BELIEF: Belief = Belief { spread: 0.005, gain: 0.005 };
-/// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.85) is below what five tosses can show,
+/// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.9) is below what five tosses can show,
 /// 0.9 × 1.96^5.
-const STALL_SHARE: f64 = 0.85;
+const STALL_SHARE: f64 = 0.9;
 /// Harm that is to be excluded, at 99 % (2.33 standard errors), once two blocks of the new value were seen.
 const HARM: f64 = 1.10;
 const HARM_ERRORS: f64 = 2.33;
