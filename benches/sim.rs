@@ -2,8 +2,11 @@
 //! How true and how fast the simulator is, on this machine, now. True in each event: random scripts on a real kernel and on the simulated
 //! one. True in sum: every workload of the testbed at static values, on the throttled device and in the simulator for the same time from
 //! a cold cache; counts come from the project's own sensor, not sampled, and are compared per demanded page, so that speed does not show
-//! as an error of counts. Fast: the crate's own bench. Prints tables and writes `target/bench/sim.json`.
-//! `KEEPAHEAD_BENCH=quick`: fewer values and scripts; `KEEPAHEAD_BENCH_ROWS=seq,runs`: only the workloads that contain one of the words.
+//! as an error of counts. The throttle by itself, with direct reads. Fast: the crate's own bench. Prints tables and writes `target/bench/sim.json`.
+//! `KEEPAHEAD_BENCH=quick`: fewer values and scripts; `KEEPAHEAD_BENCH_ROWS=seq,runs,throttle`: only the workloads that contain one of the words.
+
+#[path = "../tests/device/throttle.rs"]
+mod throttle;
 
 use anyhow::Context;
 use keepahead::sensor::{EbpfSensor, Places, Sense};
@@ -104,6 +107,7 @@ fn main() -> anyhow::Result<()> {
         rows.extend(measured(|| events(filesystem), &names.each_ref().map(String::as_str)));
     }
     rows.extend(measured(sums, &["hit_ratio_error_percent_max", "throughput_error_percent_max", "ranking_equal_percent"]));
+    rows.extend(measured(throttled, &["throttle_error_percent_max"]));
     for row in &rows {
         let value = row["value"]
             .as_f64()
@@ -167,12 +171,32 @@ fn events(filesystem: &str) -> anyhow::Result<Vec<Value>> {
     ])
 }
 
+/// Whether a row is among those that were asked for.
+fn wanted(name: &str) -> bool {
+    let only = std::env::var("KEEPAHEAD_BENCH_ROWS").unwrap_or_default();
+    only.is_empty() || only.split(',').any(|word| name.contains(word))
+}
+
+/// Direct reads of each size and depth under each limit, really and on the model alone.
+fn throttled() -> anyhow::Result<Vec<Value>> {
+    anyhow::ensure!(wanted("throttle"), "not asked for");
+    if let Some(why) = keepahead_testbed::unavailable() {
+        anyhow::bail!("{why}");
+    }
+    let (sizes, depths): (&[u64], &[u64]) = match quick() {
+        true => (&[4, 256, 4096], &[1, 4]),
+        false => (&[4, 16, 64, 128, 256, 512, 1024, 2048, 4096], &[1, 2, 4]),
+    };
+    let points = throttle::sweep(&[(1000, 400_000_000), (3000, 150_000_000), (6000, 250_000_000)], sizes, depths);
+    let worst = points.iter().map(|(error, ..)| 100.0 * error).fold(0.0, f64::max);
+    Ok(vec![json!({ "name": "throttle_error_percent_max", "value": worst, "unit": "%", "points": points.len() })])
+}
+
 /// Every workload at static values, really and simulated.
 fn sums() -> anyhow::Result<Vec<Value>> {
     if let Some(why) = keepahead_testbed::unavailable() {
         anyhow::bail!("{why}");
     }
-    let only = std::env::var("KEEPAHEAD_BENCH_ROWS").unwrap_or_default();
     let values: &[u32] = if quick() { &QUICK } else { &VALUES };
     let testbed = Testbed::new(2200, Fs::Ext4)?;
     let file = testbed.file("data", 1500)?;
@@ -180,7 +204,7 @@ fn sums() -> anyhow::Result<Vec<Value>> {
     sensor.force_shift(0)?;
     let (mut worst, mut equal, mut count, mut points) = (Error::default(), 0, 0, Vec::new());
     for (scenario, workload, iops, mb) in ROWS {
-        if !only.is_empty() && !only.split(',').any(|word| workload.contains(word)) {
+        if !wanted(workload) {
             continue;
         }
         testbed.limit(iops, mb * 1_000_000, 512)?;

@@ -24,10 +24,12 @@ const PLAIN: f64 = 0.9;
 const WORTH: f64 = 0.05;
 /// A harm that may be counts half of a gain that is expected: a trial ends it within two blocks.
 const RISK: f64 = 0.5;
-/// Largest raise by prediction alone, as a factor, and that of long runs, which use all that is read for them: what lies further away is predicted from less. It does not bound the harm of a
+/// Largest raise by prediction alone, as a factor: what lies further away is predicted from less. It does not bound the harm of a
 /// trial: where the old value has next to no stall, the worst one on left-out runs is tens of thousands of times that, under the rules
 /// too. What bounds it is that a trial ends at the first harmful block.
 const RAISE: u32 = 8;
+/// The same of long runs, which use all that is read for them: the first step of 64 worlds and the scenarios ends nearer to the best value
+/// (`log-tail-14` 6.6 to 4.6 times its stall, `hdd-streams` 1.21 to 1.13).
 const RAISE_SCAN: u32 = 64;
 /// Share of what is read ahead that is left unused, up to which all of it is used.
 const USED_UP: f64 = 0.1;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Direct reads through the kernel's blk-throttle on the testbed against the same reads on the model.
+//! Direct reads through the kernel's blk-throttle on the testbed against the same reads on the model: for the test of a few points
+//! (`tests/device.rs`) and the bench of many (`benches/sim.rs`).
 
 use keepahead_core::units::Nanos;
 use keepahead_sim::device::Profile;
@@ -47,14 +48,11 @@ fn model(iops: u64, bytes_per_s: u64, kib: u64, depth: u64) -> Figures {
     Figures { mb_per_s: (ended * (kib << 10)) as f64 / 1e6 / SECONDS as f64, stalled: late as f64 / next as f64 }
 }
 
-/// Prints every point, real and model, and checks throughput.
-fn sweep(limits: &[(u64, u64)], sizes: &[u64], depths: &[u64]) {
-    if super::skipped() {
-        return;
-    }
+/// Prints every point, real and model, and gives how far off its throughput is (a share) with its IOPS, KiB and depth.
+pub fn sweep(limits: &[(u64, u64)], sizes: &[u64], depths: &[u64]) -> Vec<(f64, u64, u64, u64)> {
     let testbed = Testbed::new(FILE_MIB + 128, Fs::Ext4).unwrap();
     testbed.file("data", FILE_MIB).unwrap();
-    let mut worst = Vec::new();
+    let mut points = Vec::new();
     for &(iops, bytes_per_s) in limits {
         testbed.limit(iops, bytes_per_s, 512).unwrap();
         for (&kib, &depth) in sizes.iter().flat_map(|kib| depths.iter().map(move |depth| (kib, depth))) {
@@ -74,26 +72,8 @@ fn sweep(limits: &[(u64, u64)], sizes: &[u64], depths: &[u64]) {
                 real.stalled,
                 model.stalled
             );
-            worst.push((error.abs(), iops, kib, depth));
+            points.push((error.abs(), iops, kib, depth));
         }
     }
-    let bad: Vec<_> = worst.into_iter().filter(|(error, ..)| *error > 0.10).collect();
-    assert!(bad.is_empty(), "more than 10 % off (error, IOPS, KiB, depth): {bad:?}");
-}
-
-/// One point where I/Os are the limit, two where bytes are, one of them split by max_sectors_kb.
-#[test]
-fn throughput_is_that_of_the_kernel_within_a_tenth() {
-    sweep(&[(1000, 400_000_000), (3000, 150_000_000)], &[4, 256, 4096], &[1, 4]);
-}
-
-/// The whole table, for `docs/SIMULATOR.md`: a measurement, of which the test above repeats the corners each time.
-#[test]
-#[ignore = "nine minutes: cargo test --test device every_point -- --ignored"]
-fn every_point_of_the_table() {
-    sweep(
-        &[(1000, 400_000_000), (3000, 150_000_000), (6000, 250_000_000)],
-        &[4, 16, 64, 128, 256, 512, 1024, 2048, 4096],
-        &[1, 2, 4],
-    );
+    points
 }

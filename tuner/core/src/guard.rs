@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `Proposal` and the state of device and machine in, a value that may be tried or the reason to hold out. Never raises risk.
 
-use crate::event::Hold;
+use crate::event::{Hold, Outcome};
 use crate::features::Features;
 use crate::settings::Settings;
 use crate::units::{Kib, Nanos, PAGE_BYTES};
@@ -32,14 +32,24 @@ impl CoolDown {
         self.starts.push_back(now);
     }
 
-    /// A trial was not kept: wait, and twice as long the next time.
+    /// A trial has ended; `at_once`: within its first block.
+    pub fn ended(&mut self, outcome: Outcome, at_once: bool, now: Nanos, settings: &Settings) {
+        match outcome {
+            Outcome::Kept => self.reset(now),
+            Outcome::Void => self.paused(now, settings),
+            Outcome::Reverted => self.reverted(now, settings),
+            Outcome::Aborted => self.aborted(at_once, now, settings),
+        }
+    }
+
+    /// A trial, or something like it, was not kept: wait, and twice as long the next time.
     pub fn reverted(&mut self, now: Nanos, settings: &Settings) {
         self.longer(2, now, settings);
     }
 
-    /// A trial did harm. Where one in a row has already hurt `at_once`, its first block, the next is four times as far: the value in force is
-    /// no bad one then, and trials cost more than is still to gain.
-    pub fn aborted(&mut self, at_once: bool, now: Nanos, settings: &Settings) {
+    /// A trial did harm. Where one in a row has already hurt at once, the next is four times as far: the value in force is no bad one then,
+    /// and trials cost more than is still to gain.
+    fn aborted(&mut self, at_once: bool, now: Nanos, settings: &Settings) {
         self.longer(if self.hurt { 4 } else { 2 }, now, settings);
         self.hurt |= at_once;
     }
@@ -52,7 +62,7 @@ impl CoolDown {
     }
 
     /// A trial came to nothing through no fault of the candidate. If the next one does too, the workload changes faster than a trial can tell.
-    pub fn paused(&mut self, now: Nanos, settings: &Settings) {
+    fn paused(&mut self, now: Nanos, settings: &Settings) {
         let doubled = Nanos(settings.cool_down.0.saturating_mul(1 << self.void.min(32)));
         self.void += 1;
         self.until = now + doubled.min(settings.cool_down_max.min(VOID_MOST)).max(self.span);
@@ -195,16 +205,17 @@ mod tests {
         let settings = Settings::default();
         let pauses = |at_once: bool| {
             let mut cool = CoolDown::default();
-            cool.aborted(at_once, Nanos(0), &settings);
-            cool.aborted(false, Nanos(0), &settings);
+            cool.ended(Outcome::Aborted, at_once, Nanos(0), &settings);
+            cool.ended(Outcome::Aborted, false, Nanos(0), &settings);
             let hurt = cool.span;
-            cool.reverted(Nanos(0), &settings);
+            cool.ended(Outcome::Reverted, true, Nanos(0), &settings);
             let failed = cool.span;
-            cool.reset(Nanos(0));
-            cool.aborted(false, Nanos(0), &settings);
+            cool.ended(Outcome::Kept, false, Nanos(0), &settings);
+            cool.ended(Outcome::Aborted, false, Nanos(0), &settings);
+            cool.ended(Outcome::Aborted, false, Nanos(0), &settings);
             [hurt, failed, cool.span].map(|span| span.0 / settings.cool_down.0)
         };
-        assert_eq!((pauses(false), pauses(true)), ([2, 4, 1], [4, 8, 1]));
+        assert_eq!((pauses(false), pauses(true)), ([2, 4, 2], [4, 8, 2]));
     }
 
     #[test]

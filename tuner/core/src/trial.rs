@@ -143,6 +143,11 @@ impl Trial {
         self.blocks_of(arm).into_iter().reduce(|a, b| a.plus(&b))
     }
 
+    /// Where it did harm: no block of the new value could end.
+    pub(crate) fn hurt_at_once(&self) -> bool {
+        self.whole(Arm::New).is_none()
+    }
+
     /// Mean window before the trial, pages.
     pub fn window_before(&self) -> f64 {
         Features::of(&self.baseline).window

@@ -61,17 +61,21 @@ struct World {
     disk: Option<Kib>,
 }
 
+fn on_loop0(bdi: &str, label: &str, kind: DeviceKind) -> Device {
+    Device {
+        bdi: BdiName(bdi.into()),
+        label: label.into(),
+        kind,
+        identity: label.into(),
+        disks: vec!["loop0".into()],
+        original: Kib(128),
+        limits: QueueLimits::default(),
+    }
+}
+
 impl World {
     fn new() -> World {
-        let device = Device {
-            bdi: BdiName("7:0/1".into()),
-            label: "index on loop0".into(),
-            kind: DeviceKind::OpenFiles,
-            identity: "open-files:1:1".into(),
-            disks: vec!["loop0".into()],
-            original: Kib(128),
-            limits: QueueLimits::default(),
-        };
+        let device = on_loop0("7:0/1", "index on loop0", DeviceKind::OpenFiles);
         let mut state = State::new(Settings::default(), false);
         step(&mut state, &Named, &Input::Appeared { now: Nanos(0), device, hands_off: false });
         World {
@@ -90,15 +94,7 @@ impl World {
 
     fn beside_the_disk() -> World {
         let mut world = World { disk: Some(Kib(128)), ..World::new() };
-        let device = Device {
-            bdi: BdiName("7:0".into()),
-            label: "loop0".into(),
-            kind: DeviceKind::Disk,
-            identity: "loop0".into(),
-            disks: vec!["loop0".into()],
-            original: Kib(128),
-            limits: QueueLimits::default(),
-        };
+        let device = on_loop0("7:0", "loop0", DeviceKind::Disk);
         world.feed(Input::Appeared { now: Nanos(0), device, hands_off: false });
         world
     }
@@ -225,7 +221,7 @@ fn sequential_advice_is_not_compared_with_seconds_of_anothers_trial_on_the_disk(
 }
 
 #[test]
-fn what_stays_open_is_tried_three_times_and_the_last_time_after_all_else() {
+fn what_stays_open_is_tried_three_times() {
     let mut world = World::new();
     (0..6000).for_each(|_| world.busy_tick());
     let ended = world.ended();
@@ -233,6 +229,17 @@ fn what_stays_open_is_tried_three_times_and_the_last_time_after_all_else() {
     assert_eq!(sequential, 3, "{ended:?}");
     assert!(ended[2].0.starts_with("region 0 random"), "{ended:?}");
     assert_eq!(world.in_force[1], Advice::Normal);
+}
+
+#[test]
+fn a_last_repeat_waits_for_what_was_never_tried() {
+    let region = |pattern, repeat| Region { pattern: Some(pattern), repeat, ..Region::new(Nanos(0)) };
+    let proposed = |after| {
+        let scan = region(Pattern::Sequential, Some(Repeat { at: Nanos(0), after }));
+        let all = BTreeMap::from([(0, region(Pattern::RandomMmap, None)), (1, scan)]);
+        Regions { all, ..Regions::default() }.propose(Pattern::Idle).unwrap().0.region
+    };
+    assert_eq!((proposed(1), proposed(2)), (1, 0));
 }
 
 #[test]
@@ -348,12 +355,14 @@ fn states_of_before_regions_are_still_read() {
 #[test]
 fn a_second_trial_that_the_process_does_not_take_is_the_last() {
     let mut world = World::new();
-    world.run(30, |_| (50, 0));
-    assert_eq!(world.ended()[0].1, Outcome::Reverted);
+    while world.ended().is_empty() {
+        world.busy_tick();
+    }
+    // It has left open whether it helps: a second trial follows, with a process that has gone deaf.
     while world.now < Nanos::from_secs(300) {
-        world.tick(false, |_| (50, 0));
+        world.busy_tick();
         world.in_force = [Advice::Normal; 2];
     }
-    let sequential = world.orders.iter().filter(|(_, advice)| *advice == Advice::Sequential).count();
-    assert!(sequential <= 3, "{sequential} orders: two trials, and the order to go on with the first");
+    let (ended, orders) = (world.ended(), world.orders.iter().filter(|(_, advice)| *advice == Advice::Sequential).count());
+    assert_eq!((ended[0].1, ended[1].1, orders), (Outcome::Reverted, Outcome::Void, 2), "{ended:?}");
 }

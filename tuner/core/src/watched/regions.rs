@@ -2,7 +2,7 @@
 //! A watched workload and the advice for its regions: the same trials, with `madvise` of one region as the setting instead of the
 //! window. Takes what [`crate::region`] proposes, gives orders and records.
 
-use crate::event::{Outcome, Pattern, Proposal, Record, Verdict, What};
+use crate::event::{Hold, Outcome, Pattern, Proposal, Record, Verdict, What};
 use crate::features::Features;
 use crate::region::{Advice, AdviceOrder, Change, Delivery, RegionTick};
 use crate::settings::Settings;
@@ -61,11 +61,7 @@ impl Watched {
         }
         let kept = verdict.outcome == Outcome::Kept;
         self.regions.ended(change, Some(&verdict), trial.before(), at);
-        match verdict.outcome {
-            Outcome::Kept => self.cool.reset(at),
-            Outcome::Void => self.cool.paused(at, settings),
-            Outcome::Reverted | Outcome::Aborted => self.cool.reverted(at, settings),
-        }
+        self.cool.ended(verdict.outcome, trial.hurt_at_once(), at, settings);
         let (bdi, region, advice) = (self.device.bdi.clone(), change.region, if kept { change.to } else { Advice::Normal });
         // Given again where it is in force already: the reason is another one now.
         self.regions.order(region, advice, at);
@@ -96,7 +92,7 @@ impl Watched {
         self.regions = regions;
         self.withdraw(unfit, now, out);
         if let Some(until) = self.regions.on_probation() {
-            self.hold(now, crate::event::Hold::CoolingDown { until }, out);
+            self.hold(now, Hold::CoolingDown { until }, out);
             return true;
         }
         let Some((change, pattern, reason)) = self.regions.propose(rest) else { return false };
@@ -104,7 +100,7 @@ impl Watched {
         let clean = |at: Nanos| now.since(at).as_secs_f64() > window.span.seconds;
         let dirty = change.to == Advice::Sequential && !self.beside_trial.is_none_or(clean);
         match self.may_try(window, around) {
-            Ok(()) if dirty => self.hold(now, crate::event::Hold::Gathering, out),
+            Ok(()) if dirty => self.hold(now, Hold::Gathering, out),
             Err(hold) => self.hold(now, hold, out),
             Ok(()) => {
                 self.regions.begin(change.region, settings.window_slots);

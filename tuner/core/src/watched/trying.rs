@@ -85,6 +85,10 @@ impl Watched {
             // That is the first sight of another pattern; a slot that shows which it is will do. Where no value is at stake there is no hurry.
             self.pattern_next = self.pattern_next.or(Some(Pattern::Idle));
         }
+        // A check is paid for already, and that the kept value is still right is no failure.
+        if !(check && matches!(verdict.outcome, Outcome::Reverted | Outcome::Aborted)) {
+            self.cool.ended(verdict.outcome, trial.hurt_at_once(), at, settings);
+        }
         match verdict.outcome {
             Outcome::Kept => {
                 if check {
@@ -97,26 +101,15 @@ impl Watched {
                 self.recall_tried(trial.proposal.pattern);
                 self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, evicted, at, settings.check_share));
                 self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
-                self.cool.reset(at);
                 self.rewritten = 0;
                 self.slots.carry(&trial.blocks_of(Arm::New), settings.window_slots);
                 self.set(trial.to, SetReason::Trial, out);
             }
             Outcome::Reverted | Outcome::Aborted => {
                 self.tried.insert(trial.to, Tried { outcome: verdict.outcome, stall_ratio: ratio });
-                // A check is paid for already, and that the kept value is still right is no failure.
-                if !check {
-                    match verdict.outcome {
-                        Outcome::Aborted => self.cool.aborted(trial.whole(Arm::New).is_none(), at, settings),
-                        _ => self.cool.reverted(at, settings),
-                    }
-                }
                 self.set(trial.from, SetReason::Revert, out);
             }
-            Outcome::Void => {
-                self.cool.paused(at, settings);
-                self.set(trial.from, SetReason::Revert, out);
-            }
+            Outcome::Void => self.set(trial.from, SetReason::Revert, out),
         }
         out.records.push(self.record(at, What::TrialEnded { trial: trial.id, from: trial.from, to: trial.to, verdict }));
     }
