@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = keys! {
         "window_s", whole(1, 60), "s", U32(settings.window_slots), "Length of the sliding window that decisions stand on.";
         "min_demand_pages_per_s", number(0.0, 1e9), "demanded pages a second", F64(settings.min_demand_pages_per_s), "Below this a device counts as idle: no trial.";
         "min_stall_percent", number(0.0, 100.0), "percent of the time", Percent(settings.min_stall_share), "Share of the time that somebody waited for pages, below which there is nothing to gain.";
-        "cool_down_s", whole(1, 86_400), "s", Secs(settings.cool_down), "Pause after a trial that was not kept; doubles with each further one in the same pattern.";
+        "cool_down_s", whole(1, 86_400), "s", Secs(settings.cool_down), "Pause after a trial that was not kept; doubles with each further one in the same pattern, fourfold with harm once one has hurt at once.";
         "cool_down_max_s", whole(1, 604_800), "s", Secs(settings.cool_down_max), "Longest such pause.";
         "trials_per_hour", whole(0, 3600), "trials a device", U32(settings.trials_per_hour), "Trials that a device may start in an hour; 0 starts none.";
         "check_percent", number(0.0, 50.0), "percent of the time", Percent(settings.check_share), "What comparing a kept value with the one it replaced may take, to notice when it has become wrong; 0 never compares.";
