@@ -74,7 +74,8 @@ impl Testbed {
         let cgroup = Cgroup::named(&id);
         let (name, number) = (String::new(), String::new());
         let mut testbed = Testbed { dir, name, number, cgroup, original: 0, late: None, reaper: None };
-        // From here on dropping it removes what there is of it.
+        // From here on dropping it removes what there is of it, and so does the reaper: between a mount and the next step a kill hits too.
+        testbed.reaper = Some(Reaper::start(&testbed.dir, &testbed.cgroup.dirs).context("/bin/sh")?);
         if limits {
             testbed.cgroup.create()?;
         }
@@ -104,7 +105,7 @@ impl Testbed {
         self.name = path.trim_start_matches("/dev/").to_owned();
         self.number = fs::read_to_string(format!("/sys/block/{}/dev", self.name))?.trim().to_owned();
         self.original = self.read_ahead()?;
-        self.reaper = Some(Reaper::start(&self.dir, &self.name, self.original, &self.cgroup.dirs).context("/bin/sh")?);
+        fs::write(self.dir.join("original"), self.original.to_string())?;
         let options: &[&str] = match fs {
             Fs::Ext4 => &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
             Fs::Xfs | Fs::Btrfs => &["-q", "-f"],

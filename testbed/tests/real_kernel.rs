@@ -65,30 +65,39 @@ fn real_kernel_a_late_device_answers_late() {
     assert!(!loops.contains("keepahead-testbed"), "{loops}");
 }
 
-/// Killed outright, a bench over a late device leaves neither its mounts nor its directory.
+/// Killed outright, a bench over a late device leaves neither its mounts nor its directory; nor does one that is killed between the two mounts.
 #[test]
 fn real_kernel_a_late_device_whose_owner_is_killed_is_taken_down() {
     if let Some(why) = late_unavailable() {
         println!("skipped: {why}");
         return;
     }
-    let mut bench = Command::new(env!("CARGO_BIN_EXE_keepahead-bench"));
-    bench.arg("tuning").envs([("KEEPAHEAD_BENCH", "quick"), ("KEEPAHEAD_BENCH_ROWS", "phases")]);
-    let mut bench = bench.stdout(Stdio::null()).spawn().unwrap();
-    let name = format!("keepahead-testbed-{}-", bench.id());
-    let mounts = || {
-        let all = std::fs::read_to_string("/proc/mounts").unwrap();
-        all.lines().filter(|line| line.contains(&name)).map(String::from).collect::<Vec<_>>()
-    };
-    let wait = |what: &str, done: &dyn Fn() -> bool| {
-        let begun = Instant::now();
-        while !done() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:?}", mounts());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    };
-    wait("the late device and its file system are mounted", &|| mounts().len() == 2);
-    bench.kill().unwrap();
-    bench.wait().unwrap();
-    wait("both are gone", &|| mounts().is_empty());
+    let base = std::env::var_os("KEEPAHEAD_TESTBED_DIR").unwrap_or_else(|| "/var/tmp".into());
+    for mounted in ["/late ", "/mnt "] {
+        let mut bench = Command::new(env!("CARGO_BIN_EXE_keepahead-bench"));
+        bench.arg("tuning").envs([("KEEPAHEAD_BENCH", "quick"), ("KEEPAHEAD_BENCH_ROWS", "phases")]);
+        let mut bench = bench.stdout(Stdio::null()).spawn().unwrap();
+        // Its first testbed is not late.
+        let (all, late) =
+            (format!("keepahead-testbed-{}-", bench.id()), format!("keepahead-testbed-{}-1{mounted}", bench.id()));
+        let mounts = || {
+            let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+            mounts.lines().filter(|line| line.contains(&all)).map(String::from).collect::<Vec<_>>()
+        };
+        let wait = |what: &str, done: &dyn Fn() -> bool| {
+            let begun = Instant::now();
+            while !done() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:?}", mounts());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait(&format!("{late}is there"), &|| mounts().iter().any(|line| line.contains(&late)));
+        bench.kill().unwrap();
+        bench.wait().unwrap();
+        wait("all mounts are gone", &|| mounts().is_empty());
+        wait("all directories are gone", &|| {
+            let left = std::fs::read_dir(&base).unwrap().flatten();
+            !left.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&all))
+        });
+    }
 }
