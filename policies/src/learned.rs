@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{PACED, Rules, SINGLE};
+use crate::rules::{Rules, SINGLE, cuts_runs, is_paced};
 use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
@@ -131,7 +131,7 @@ impl Learned {
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let raise = if pattern == Pattern::Sequential { RAISE_SCAN } else { RAISE };
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(raise);
-        let rules_first = rules_first(pattern, f);
+        let rules_first = rules_first(pattern, f, context.current);
         let may_gain = |p: &Prediction| 1.0 - p.low.exp2() >= WORTH;
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
@@ -142,7 +142,7 @@ impl Learned {
             return Decision::Propose(self.propose(step.unwrap_or(best), pattern, view, context));
         }
         if !context.whole && !plain(pattern, f) {
-            return Decision::Abstain { pattern, reason: "a second does not show what is left unused, nor a pace".into() };
+            return Decision::Abstain { pattern, reason: "a second does not show what is left unused".into() };
         }
         match with_pattern(Rules.decide(context), pattern) {
             // Even at its best it would not be kept.
@@ -217,13 +217,18 @@ impl Policy for Learned {
 }
 
 /// Where it matters in which order values are tried, and the model, which sees one value against another, cannot know: stepping down to
-/// the smallest window for single pages fills the cache on the way with what hides its gain; a paced reader has a plateau to cross.
-fn rules_first(pattern: Pattern, f: &Features) -> bool {
+/// the smallest window for single pages fills the cache on the way with what hides its gain; a paced reader has a plateau to cross; a window that cuts
+/// runs in two is left unused for the most part, and is too small.
+fn rules_first(pattern: Pattern, f: &Features, current: Kib) -> bool {
     match pattern {
-        Pattern::Sequential => f.stall_share < PACED,
-        Pattern::RandomMmap | Pattern::ShortRuns => f.mmap_share > 0.5 && f.mmap_run < SINGLE,
-        _ => false,
+        Pattern::Sequential => is_paced(f),
+        Pattern::ShortRuns if cuts_runs(f, current) => true,
+        _ => single_pages(pattern, f),
     }
+}
+
+fn single_pages(pattern: Pattern, f: &Features) -> bool {
+    matches!(pattern, Pattern::RandomMmap | Pattern::ShortRuns) && f.mmap_share > 0.5 && f.mmap_run < SINGLE
 }
 
 fn rules_step(context: &Context) -> Option<Kib> {
@@ -236,10 +241,10 @@ fn rules_step(context: &Context) -> Option<Kib> {
 /// Where the rules may propose from a second: what they go by is seen in it.
 fn plain(pattern: Pattern, f: &Features) -> bool {
     match pattern {
-        Pattern::Sequential => f.stall_share >= PACED && f.unused <= 0.5,
+        Pattern::Sequential => f.unused <= 0.5,
         Pattern::RandomMmap => true,
         // Its last windows are still ahead of their readers: a second that shows none left unused shows use.
-        _ => rules_first(pattern, f) || f.unused <= USED_UP,
+        _ => single_pages(pattern, f) || f.unused <= USED_UP,
     }
 }
 

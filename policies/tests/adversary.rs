@@ -58,10 +58,11 @@ fn response(kind: Response, original: u32) -> impl Fn(Kib, f64, f64) -> f64 {
 }
 
 fn load(n: u8) -> Load {
-    match n % 4 {
+    match n % 5 {
         0 => Load::Sequential { iops: 1000.0, bandwidth: 400.0 },
         1 => Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 },
         2 => Load::RandomRead { iops: 3000.0 },
+        3 => Load::Log { pages: 7500.0 },
         _ => Load::Idle,
     }
 }
@@ -115,7 +116,7 @@ proptest! {
     #[test]
     fn promises_hold_in_an_adversarial_world(
         seed in any::<u64>(),
-        kinds in proptest::collection::vec((kind(), 0u8..3, 2u32..13), 1..4),
+        kinds in proptest::collection::vec((kind(), 0u8..4, 2u32..13), 1..4),
         blows in proptest::collection::vec((blow(), 0.3..20.0f64), 1..12),
     ) {
         let mut world = World::new(Settings { trials_per_hour: 12, ..Settings::default() }, seed);

@@ -100,6 +100,45 @@ fn a_raised_value_whose_windows_evict_each_other_gives_way_at_once() {
 }
 
 #[test]
+fn an_old_value_is_not_measured_while_nothing_shows_that_its_windows_are_back() {
+    // 30 MB/s, so that a window of 8 MiB is read in 0.27 s: two ticks of three see none. They were taken for the old value's, which
+    // then waited as little as the new one's.
+    for seed in 1..20 {
+        let mut world = one(Load::Log { pages: 7500.0 }, 128, seed);
+        world.run(15.0);
+        assert_eq!(knob(&world), 8192, "seed {seed}");
+        world.stop();
+    }
+}
+
+#[test]
+fn a_value_left_undecided_is_tried_once_more_and_no_more() {
+    let (mut once, mut twice) = (0, 0);
+    for seed in 1..30 {
+        let mut world = World::new(Settings::default(), seed);
+        let wild = |kib: Kib, _: f64, noise: f64| (3.0 * (noise - 0.5)).exp() * if kib < Kib(128) { 0.8 } else { 1.0 };
+        world.add(device("7:0", "loop0", 128), Load::RandomMmap { iops: 1000.0, bandwidth: 1e6 }, wild);
+        world.run(600.0);
+        let mut trials: std::collections::BTreeMap<Kib, Vec<bool>> = Default::default();
+        for record in &world.records {
+            // Not the checks of what was kept.
+            if let What::TrialEnded { from, to, verdict, .. } = &record.what
+                && matches!(verdict.outcome, Outcome::Reverted | Outcome::Aborted)
+                && *from == Kib(128)
+            {
+                trials.entry(*to).or_default().push(verdict.undecided);
+            }
+        }
+        for of_value in trials.values() {
+            assert!(of_value.len() <= 1 || of_value[0] && of_value.len() == 2, "seed {seed}: {of_value:?}");
+            once += usize::from(of_value.len() == 1);
+            twice += usize::from(of_value.len() == 2);
+        }
+    }
+    assert!(once > 10 && twice >= 2, "{once} once, {twice} twice");
+}
+
+#[test]
 fn patterns_that_come_and_go_are_not_tried_for_again_and_again() {
     // Neither answers: each trial is for nothing.
     let loads = [Load::Sequential { iops: 1000.0, bandwidth: 131.0 }, Load::RandomMmap { iops: 1000.0, bandwidth: 1e6 }];

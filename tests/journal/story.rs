@@ -46,6 +46,7 @@ fn trial(n: u64, outcome: Outcome) -> Vec<What> {
         confidence: 0.95,
         stall_ratio: Some(Interval { low: 0.45, mean: 0.52, high: 0.6 }),
         hit_change: Some(Interval { low: 0.04, mean: 0.05, high: 0.06 }),
+        undecided: false,
     };
     vec![
         What::TrialStarted { trial: n, from: Kib(128), to: Kib(1024), proposal, evidence },

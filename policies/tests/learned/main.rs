@@ -157,6 +157,16 @@ fn a_scan_far_from_its_best_is_raised_further_than_eight_times() {
 }
 
 #[test]
+fn a_paced_reader_is_raised_past_its_plateau_after_a_second() {
+    let mut asked = Asked::of(SCAN, 128);
+    asked.features.stall_share = 0.05;
+    asked.whole = false;
+    assert_eq!(proposal(asked.by(&learned())).read_ahead, Kib(8192));
+    asked.features.unused = 0.7;
+    assert!(matches!(asked.by(&learned()), Decision::Abstain { .. }), "what is left unused needs a window");
+}
+
+#[test]
 fn streams_that_look_like_random_reads_are_raised_after_a_second_if_all_is_used_that_is_read_ahead() {
     let asked = |unused: f64| {
         let mut asked = Asked::of(Program { pattern: Pattern::RandomRead, ..FAULTS }, 16);
@@ -184,7 +194,15 @@ fn what_was_never_seen_is_left_to_the_rules() {
 /// A trial's outcome: kept at this ratio, or reverted.
 fn outcome(outcome: Outcome, ratio: f64) -> keepahead_core::event::Verdict {
     let stall_ratio = Some(keepahead_core::event::Interval { low: ratio, mean: ratio, high: ratio });
-    keepahead_core::event::Verdict { outcome, reason: String::new(), pairs: 3, confidence: 0.95, stall_ratio, hit_change: None }
+    keepahead_core::event::Verdict {
+        outcome,
+        reason: String::new(),
+        pairs: 3,
+        confidence: 0.95,
+        stall_ratio,
+        hit_change: None,
+        undecided: false,
+    }
 }
 
 #[test]

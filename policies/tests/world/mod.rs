@@ -31,6 +31,11 @@ pub enum Load {
     RandomRead {
         iops: f64,
     },
+    /// A log at a pace of its own, pages a second, on a device that is busy otherwise for a fifth of each second: only a window that lasts
+    /// longer than that hides it. The stream keeps the largest window it ever had.
+    Log {
+        pages: f64,
+    },
 }
 
 pub struct Fake {
@@ -45,6 +50,9 @@ pub struct Fake {
     pub fail_writes: bool,
     pub writer: Option<Writer>,
     counters: Counters,
+    /// Of a log: its window, and what of it is still to be read, pages.
+    window: f64,
+    ahead: f64,
     /// What a later restore may expect here: originals and kept values.
     pub legal: Vec<Kib>,
     hands_off: bool,
@@ -102,6 +110,8 @@ impl World {
             fail_writes: false,
             writer: None,
             counters: Counters::default(),
+            window: 0.0,
+            ahead: 0.0,
             hands_off: false,
             last_revert: None,
             kept: 0,
@@ -269,6 +279,25 @@ impl Fake {
                 c.spec_added += count(faults * (pages - 1.0));
                 c.windows += count(faults);
                 c.window_pages += count(faults * pages);
+            }
+            Load::Log { pages: pace } => {
+                self.window = self.window.max(pages);
+                self.ahead -= pace * dt;
+                while self.ahead < 0.0 {
+                    self.ahead += self.window;
+                    c.windows += 1;
+                    c.window_pages += self.window as u64;
+                    c.spec_added += self.window as u64;
+                    c.spec_used += self.window as u64;
+                }
+                c.read_pages += (pace * dt) as u64;
+                c.read_requests += (pace * dt / 4.0) as u64;
+                c.seq_requests += (pace * dt / 4.0) as u64;
+                c.seq_pages += (pace * dt) as u64;
+                if self.window < 0.2 * pace {
+                    c.read_late += count(100.0 * dt);
+                    c.read_stall_ns += (0.1 * dt * factor * 1e9) as u64;
+                }
             }
             Load::RandomRead { iops } => {
                 let reads = dt * iops / factor;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// What is known of a value in the present pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
+    /// `Void`: nothing was decided, and it may be tried once more.
     pub outcome: Outcome,
     /// Stall at this value over stall at the value it was tried against, where a trial could tell.
     pub stall_ratio: Option<f64>,
@@ -38,7 +39,12 @@ impl Context<'_> {
     /// A value that a trial may be asked for: within the bounds, a power of two, neither the present one nor one that was tried.
     pub fn may_try(&self, kib: Kib) -> bool {
         let bounds = self.floor..=self.ceiling;
-        kib != self.current && bounds.contains(&kib) && kib.0.is_power_of_two() && !self.tried.contains_key(&kib)
+        kib != self.current && bounds.contains(&kib) && kib.0.is_power_of_two() && !self.is_tried(kib)
+    }
+
+    /// A trial has said what there is to say of this value.
+    pub fn is_tried(&self, kib: Kib) -> bool {
+        self.tried.get(&kib).is_some_and(|tried| tried.outcome != Outcome::Void)
     }
 }
 

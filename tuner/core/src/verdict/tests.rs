@@ -71,6 +71,19 @@ fn large_effects_are_found_in_few_blocks() {
 }
 
 #[test]
+fn a_gain_that_was_in_sight_and_not_shown_is_undecided() {
+    let mut noise = Noise(17);
+    let verdicts: Vec<Verdict> = (0..500).map(|t| run(t, &mut noise, 0.6, constant(0.8f64.ln()))).collect();
+    let undecided: Vec<&Verdict> = verdicts.iter().filter(|v| v.undecided).collect();
+    assert!(undecided.len() > 20, "{} of 500", undecided.len());
+    for verdict in &undecided {
+        assert!(verdict.outcome == Outcome::Reverted && verdict.reason.contains("once more"), "{verdict:?}");
+        assert!(verdict.stall_ratio.is_some_and(|r| r.mean <= 0.9), "{verdict:?}");
+    }
+    assert!(verdicts.iter().any(|v| v.outcome == Outcome::Reverted && !v.undecided), "most are given up for other reasons");
+}
+
+#[test]
 fn harm_ends_with_the_second_block_of_the_new_value() {
     let mut noise = Noise(13);
     for trial in 0..500 {

@@ -106,7 +106,9 @@ impl Watched {
                 self.set(trial.to, SetReason::Trial, out);
             }
             Outcome::Reverted | Outcome::Aborted => {
-                self.tried.insert(trial.to, Tried { outcome: verdict.outcome, stall_ratio: ratio });
+                let again = verdict.undecided && !self.tried.contains_key(&trial.to);
+                let outcome = if again { Outcome::Void } else { verdict.outcome };
+                self.tried.insert(trial.to, Tried { outcome, stall_ratio: ratio });
                 self.set(trial.from, SetReason::Revert, out);
             }
             Outcome::Void => self.set(trial.from, SetReason::Revert, out),
