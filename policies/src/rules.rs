@@ -55,7 +55,7 @@ impl Policy for Rules {
         }
         match candidates(pattern, f, context)
             .into_iter()
-            .find(|c| worth_trying(*c, context) && !beyond_worse(pattern, *c, context))
+            .find(|c| worth_trying(*c, context) && !beyond_worse(pattern, f, *c, context))
         {
             Some(to) => Decision::Propose(propose(pattern, f, context.current, to)),
             None => Decision::Settled { pattern },
@@ -133,7 +133,8 @@ pub(crate) fn is_paced(f: &Features) -> bool {
 /// holds less than two runs, and a quarter more because they vary, is too small although most of it is left unused (77 % at two runs). Not where what is unused pushes
 /// out what is used: there a smaller window may be worth two faults a run.
 pub(crate) fn cuts_runs(f: &Features, now: Kib) -> bool {
-    f.mmap_share > 0.5 && f.mmap_run >= RANDOM_RUN && f.evicted < PUSHES_OUT && (now.pages() as f64) < 2.5 * f.mmap_run
+    let holds = now.floor_power_of_two().pages() as f64;
+    f.mmap_share > 0.5 && f.mmap_run >= RANDOM_RUN && f.evicted < PUSHES_OUT && holds < 2.5 * f.mmap_run
 }
 
 /// Not tried yet, not the present value, and not a half step where the full step already showed that nothing changes.
@@ -151,9 +152,11 @@ fn worth_trying(candidate: Kib, context: &Context) -> bool {
 }
 
 /// Whether a larger window than this was worse for a scan already: what is too small for it is so in every smaller size.
-fn beyond_worse(pattern: Pattern, candidate: Kib, context: &Context) -> bool {
+fn beyond_worse(pattern: Pattern, f: &Features, candidate: Kib, context: &Context) -> bool {
     let worse = |tried: &Tried| tried.outcome == Outcome::Aborted || tried.stall_ratio.is_some_and(|r| r > 1.0 + FLAT);
+    // Where windows are wasted now, what was too small then may not be.
     pattern == Pattern::Sequential
+        && f.unused <= 0.5
         && candidate < context.current
         && context.tried.range(candidate..context.current).any(|(_, tried)| worse(tried))
 }
@@ -176,7 +179,7 @@ fn propose(pattern: Pattern, f: &Features, from: Kib, to: Kib) -> Proposal {
         _ => (
             factor.powf(0.25).min(0.9),
             0.5,
-            format!("runs of {:.0} pages; {:.0} % of what is read ahead is left unused", f.run(), f.unused * 100.0),
+            format!("runs of {:.0} pages; {:.0} % of what was read ahead is not used yet", f.run(), f.unused * 100.0),
         ),
     };
     let two = match tenants(f, |part| Some(classify(part, 0.0))) {

@@ -112,6 +112,50 @@ fn an_old_value_is_not_measured_while_nothing_shows_that_its_windows_are_back() 
 }
 
 #[test]
+fn what_is_cached_or_given_up_in_the_middle_of_a_trial_is_no_verdict_on_the_value() {
+    for (seed, cached) in (1..60).map(|n| (n, n % 2 == 0)) {
+        let mut world = one(Load::Log { pages: 7500.0 }, 128, seed);
+        while !world.records.iter().any(|r| matches!(r.what, What::BlockEnded { .. })) {
+            world.run(0.1);
+        }
+        // The old value is back, its windows are not.
+        world.run(0.1 * (seed % 7) as f64);
+        let fake = world.devices.values_mut().next().unwrap();
+        match cached {
+            true => fake.is_cached(),
+            false => fake.load = Load::Idle,
+        }
+        world.run(12.0);
+        let ended = world.records.iter().find_map(|r| match &r.what {
+            What::TrialEnded { verdict, .. } => Some(verdict.clone()),
+            _ => None,
+        });
+        let verdict = ended.expect("no trial goes on for ever");
+        assert_eq!(verdict.outcome, Outcome::Void, "seed {seed}: {verdict:?}");
+    }
+}
+
+#[test]
+fn what_memory_does_not_allow_is_not_asked_for_again_and_again() {
+    let mut world = one(Load::Log { pages: 7500.0 }, 128, 3);
+    // 2 MiB at most, by `memory_share_percent`; and no window of that size hides the stall.
+    world.memory_available = 50 << 20;
+    world.run(600.0);
+    let mut tried: Vec<Kib> = world
+        .records
+        .iter()
+        .filter_map(|r| match &r.what {
+            What::TrialStarted { to, .. } => Some(*to),
+            _ => None,
+        })
+        .collect();
+    let all = tried.len();
+    tried.sort();
+    tried.dedup();
+    assert!(all == tried.len() && tried.contains(&Kib(2048)) && tried.len() >= 2, "{all} trials of {tried:?}");
+}
+
+#[test]
 fn a_value_left_undecided_is_tried_once_more_and_no_more() {
     let (mut once, mut twice) = (0, 0);
     for seed in 1..30 {

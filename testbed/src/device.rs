@@ -75,7 +75,7 @@ impl Testbed {
         let (name, number) = (String::new(), String::new());
         let mut testbed = Testbed { dir, name, number, cgroup, original: 0, late: None, reaper: None };
         // From here on dropping it removes what there is of it, and so does the reaper: between a mount and the next step a kill hits too.
-        testbed.reaper = Some(Reaper::start(&testbed.dir, &testbed.cgroup.dirs).context("/bin/sh")?);
+        testbed.reaper = Some(Reaper::start(&testbed.dir, latency > Duration::ZERO, &testbed.cgroup.dirs).context("/bin/sh")?);
         if limits {
             testbed.cgroup.create()?;
         }

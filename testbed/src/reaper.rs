@@ -13,9 +13,9 @@ const SCRIPT: &str = include_str!("reaper.sh");
 pub struct Reaper(Child);
 
 impl Reaper {
-    pub fn start(dir: &Path, groups: &[PathBuf]) -> io::Result<Reaper> {
+    pub fn start(dir: &Path, late: bool, groups: &[PathBuf]) -> io::Result<Reaper> {
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", SCRIPT, "keepahead-testbed-reaper"]).arg(dir).args(groups);
+        shell.args(["-c", SCRIPT, "keepahead-testbed-reaper"]).arg(dir).arg(if late { "late" } else { "prompt" }).args(groups);
         // A terminal's Ctrl-C goes to the whole foreground group, which must not include this.
         shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Reaper(shell.spawn()?))

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Arguments: the testbed's directory, the directories of its cgroup. Once its device is attached, the file `original` holds what the device's
+# Arguments: the testbed's directory, `late` or `prompt`, the directories of its cgroup. Once its device is attached, the file `original` holds what the device's
 # read_ahead_kb was.
 # Standard input is a pipe that only the testbed's program holds: it ends with that program, however the program ends.
-dir=$1
-shift
+dir=$1 late=$2
+shift 2
 trap '' HUP INT TERM
-# A program that is killed while it reads from its own late device never ends: it waits for a file system whose threads, its own, are gone.
-# SIGKILL is pending then (signal 9: the third digit of the mask is odd). To unmount by force ends the connection and all that waits for it.
-(
-    while sleep 1; do
-        case $(grep SigPnd "/proc/$PPID/status") in *[13579bdf]??) umount -f "$dir/late" ;; esac
-    done
-) &
-watcher=$!
+watcher=
+if [ "$late" = late ]; then
+    # A program that is killed while it reads from its own late device never ends: it waits for a file system whose threads, its own, are gone.
+    # SIGKILL is pending in one of its threads then (signal 9: the third digit of the mask is odd). To unmount by force ends the connection and
+    # all that waits for it.
+    while sleep 1 && [ -d "/proc/$PPID" ]; do
+        grep -qs 'SigPnd.*[13579bdf]..$' "/proc/$PPID"/task/*/status && umount -f "$dir/late"
+    done &
+    watcher=$!
+fi
 cat >/dev/null
-kill -KILL $watcher
+[ -z "$watcher" ] || kill -KILL "$watcher"
 # Dropped in order: nothing to do.
 [ -d "$dir" ] || exit 0
 for group in "$@"; do

@@ -69,6 +69,7 @@ pub struct World {
     pub devices: BTreeMap<BdiName, Fake>,
     pub state: State,
     pub records: Vec<Record>,
+    pub memory_available: u64,
     pub trials: BTreeMap<BdiName, Vec<Nanos>>,
     seed: u64,
 }
@@ -93,6 +94,7 @@ impl World {
             devices: BTreeMap::new(),
             state: State::new(settings, false),
             records: Vec::new(),
+            memory_available: 8 << 30,
             trials: BTreeMap::new(),
             seed: seed.wrapping_mul(2).wrapping_add(1),
         }
@@ -140,7 +142,7 @@ impl World {
 
     fn advance(&mut self, span: Nanos) {
         self.now = self.now + span;
-        let machine = Machine { memory_available: 8 << 30, memory_pressure: None, refaults: 0 };
+        let machine = Machine { memory_available: self.memory_available, memory_pressure: None, refaults: 0 };
         let mut ticks = Vec::new();
         let names: Vec<BdiName> = self.devices.keys().cloned().collect();
         for name in names {
@@ -240,6 +242,12 @@ impl World {
 }
 
 impl Fake {
+    /// A log is read again, from memory.
+    #[allow(dead_code)] // Not in every test that has this world.
+    pub fn is_cached(&mut self) {
+        (self.window, self.ahead) = (f64::MAX, f64::MAX);
+    }
+
     /// A closed loop of one task for `span`.
     fn live(&mut self, span: Nanos, seconds: f64, noise: f64) {
         let (dt, pages) = (span.as_secs_f64(), self.knob.pages().max(1) as f64);

@@ -150,7 +150,7 @@ pub fn limit_step(wanted: Kib, current: Kib, settings: &Settings) -> Kib {
 
 /// Available memory over the streams that are active. A stream can have two windows in the cache: the one that is being used and
 /// the one that is on its way. Streams are counted by the tasks that wait at once (stall a second), at least one.
-fn memory_ceiling(features: &Features, pressure: &Pressure, settings: &Settings) -> Kib {
+pub fn memory_ceiling(features: &Features, pressure: &Pressure, settings: &Settings) -> Kib {
     let streams = features.stall_share.ceil().max(1.0);
     let bytes = pressure.memory_available as f64 * settings.memory_share / streams / 2.0;
     Kib((bytes / 1024.0).min(f64::from(u32::MAX)) as u32)

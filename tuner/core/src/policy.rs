@@ -23,7 +23,7 @@ pub struct Tried {
 pub struct Context<'a> {
     pub features: &'a Features,
     pub current: Kib,
-    /// Values that a trial has rejected in this pattern, or that a kept one has replaced.
+    /// Values that a trial has rejected in this pattern or left undecided, or that a kept one has replaced.
     pub tried: &'a BTreeMap<Kib, Tried>,
     /// What earlier trials on this device have taught, in this pattern and in others.
     pub known: &'a BTreeMap<Pattern, Known>,
@@ -36,7 +36,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// A value that a trial may be asked for: within the bounds, a power of two, neither the present one nor one that was tried.
+    /// A value that a trial may be asked for: within the bounds, a power of two, neither the present one nor one of which a trial has said all.
     pub fn may_try(&self, kib: Kib) -> bool {
         let bounds = self.floor..=self.ceiling;
         kib != self.current && bounds.contains(&kib) && kib.0.is_power_of_two() && !self.is_tried(kib)

@@ -33,6 +33,10 @@ const LEFT_OVER: f64 = 1.25;
 const RETURN_MOST: Nanos = Nanos::from_secs(2);
 /// The same where the gain is plain: it is far above what is asked for where the old value was measured before only.
 const RETURN_PLAIN: Nanos = Nanos::from_millis(800);
+/// How long a block of the new value waits for any window.
+const UNSEEN_MOST: Nanos = Nanos::from_millis(600);
+/// How long one of the old value does: one of 16 MiB lasts so long at 2 MB/s.
+const SILENT_MOST: Nanos = Nanos::from_secs(8);
 /// Sequential advice for a region shows what it is good for when the cache has turned over: the others' pages, which the scan had pushed
 /// out, must come back first. Measured at 128 KiB beside a scan that does 150 MB/s: 160 MiB of hot pages took 10 to 15 s, in which stall was up
 /// to twice what it was before, and all of it was gone afterwards.
@@ -71,6 +75,9 @@ pub struct Trial {
     /// The latest windows since the switch were no larger than the arm's value makes them; `None` before the first.
     #[serde(default)]
     fits: Option<bool>,
+    /// When the latest of them was seen.
+    #[serde(default)]
+    window_seen: Option<Mark>,
     /// The washout ended here.
     measured: Option<Mark>,
     blocks: Vec<(Arm, Span)>,
@@ -115,6 +122,7 @@ impl Trial {
             switched: now,
             seen: now,
             fits: None,
+            window_seen: None,
             measured: None,
             blocks: Vec::new(),
             seed: seed(id, now.at.0),
@@ -181,8 +189,8 @@ impl Trial {
         }
         let Some(start) = self.measured else {
             let in_force = self.in_force(&mark);
-            if !in_force && self.arm == Arm::Old && mark.at.since(self.switched.at) >= patience {
-                return self.go_one_way(mark);
+            if !in_force && self.arm == Arm::Old {
+                return self.wait_for_old_windows(mark, patience, settings);
             }
             if in_force && self.washed_out(&mark, settings) {
                 self.measured = Some(mark);
@@ -224,14 +232,17 @@ impl Trial {
 
     fn washed_out(&self, mark: &Mark, settings: &TrialSettings) -> bool {
         let elapsed = mark.at.since(self.switched.at);
-        // Two windows of the larger value: the one in use and the one on its way.
-        let in_flight = 2 * self.from.pages().max(self.to.pages());
         elapsed >= settings.washout.max(self.turnover)
-            && (load(&self.switched.until(mark).counters) >= in_flight || elapsed.0 >= 3 * settings.washout.0)
+            && (load(&self.switched.until(mark).counters) >= self.in_flight() || elapsed.0 >= 3 * settings.washout.0)
     }
 
-    /// Whether the latest windows are no larger than the arm's value makes them. Where they are to shrink, one must be seen first: a log that
-    /// is read at 30 MB/s with windows of 8 MiB gets one in three ticks.
+    /// Two windows of the larger value, pages: the one in use and the one on its way.
+    fn in_flight(&self) -> u64 {
+        2 * self.from.pages().max(self.to.pages())
+    }
+
+    /// Whether the latest windows are no larger than the arm's value makes them. One must be seen first, in both arms, or blocks of the one would
+    /// begin right after a window and those of the other at any time: a log that is read at 30 MB/s with windows of 8 MiB gets one in three ticks.
     fn in_force(&mut self, mark: &Mark) -> bool {
         let recent = std::mem::replace(&mut self.seen, *mark).until(mark).counters;
         let mean = |c: &Counters| c.window_pages as f64 / c.windows.max(1) as f64;
@@ -242,25 +253,54 @@ impl Trial {
             Arm::New => f64::INFINITY,
         };
         if recent.windows > 0 {
-            self.fits = Some(mean(&recent) <= LEFT_OVER * allowed);
+            (self.fits, self.window_seen) = (Some(mean(&recent) <= LEFT_OVER * allowed), Some(*mark));
         }
-        let shrinks = (self.arm == Arm::Old) == (self.to > self.from);
-        if self.fits.unwrap_or(!shrinks || self.baseline.counters.windows == 0) {
+        // Advice for a region takes its windows away, and the others' go on as they were. And nothing new is waited for for long.
+        let waited = mark.at.since(self.switched.at);
+        let may_be_unseen =
+            self.change.is_some() || self.baseline.counters.windows == 0 || (self.arm == Arm::New && waited >= UNSEEN_MOST);
+        if self.fits.unwrap_or(may_be_unseen) {
             return true;
         }
         // Streams that did not take a smaller window in the first block of it will not in the others.
-        self.stubborn |= self.arm == Arm::New && mark.at.since(self.switched.at) >= RETURN_MOST;
+        self.stubborn |= self.arm == Arm::New && waited >= RETURN_MOST;
         self.arm == Arm::New && self.stubborn
     }
 
-    fn turn(&mut self, arm: Arm, mark: Mark) -> Next {
-        (self.arm, self.switched, self.seen, self.fits) = (arm, mark, mark, None);
-        Next::Switch(self.value())
+    /// The old value is back, its windows are not. Streams that keep a larger one are one thing; that nothing is read from the device any more, or by
+    /// nobody, is another, and says nothing of either value.
+    fn wait_for_old_windows(&mut self, mark: Mark, patience: Nanos, settings: &TrialSettings) -> Turn {
+        let waited = mark.at.since(self.switched.at);
+        let since_window = self.window_seen.unwrap_or(self.switched).until(&mark);
+        let silent = since_window.seconds / patience.as_secs_f64();
+        let next = if waited >= SILENT_MOST {
+            Next::End(self.verdict(Outcome::Void, "the workload went quiet".into(), settings))
+        } else if silent >= 1.0 && self.shows_no_window(&since_window.counters) {
+            self.end_changed("what is read is not read from the device any more", settings)
+        } else if self.fits == Some(false) && waited >= patience && silent < 0.5 {
+            self.one_way = true;
+            self.turn(Arm::New, mark)
+        } else {
+            Next::Wait
+        };
+        Turn { block: None, next }
     }
 
-    fn go_one_way(&mut self, mark: Mark) -> Turn {
-        self.one_way = true;
-        Turn { block: None, next: self.turn(Arm::New, mark) }
+    /// Whether more was demanded without a window than two of the larger value hold, or one where an application has doubled its own
+    /// (`POSIX_FADV_SEQUENTIAL`).
+    fn shows_no_window(&self, c: &Counters) -> bool {
+        self.change.is_none() && self.baseline.counters.windows > 0 && c.windows == 0 && load(c) > self.in_flight()
+    }
+
+    fn end_changed(&mut self, reason: &str, settings: &TrialSettings) -> Next {
+        self.changed = true;
+        Next::End(self.verdict(Outcome::Void, reason.into(), settings))
+    }
+
+    fn turn(&mut self, arm: Arm, mark: Mark) -> Next {
+        (self.arm, self.switched, self.seen) = (arm, mark, mark);
+        (self.fits, self.window_seen) = (None, None);
+        Next::Switch(self.value())
     }
 
     /// Why the block with the new value must end now, if it must.
@@ -287,15 +327,14 @@ impl Trial {
     }
 
     fn after_block(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Next {
+        let latest = self.blocks[self.blocks.len() - 1].1;
         if self.arm == Arm::Old
-            && let Some(reason) = changed(&self.baseline, &self.blocks[self.blocks.len() - 1].1)
+            && let Some(reason) = changed(&self.baseline, &latest)
         {
-            self.changed = true;
-            return Next::End(self.verdict(Outcome::Void, reason, settings));
+            return self.end_changed(&reason, settings);
         }
         let Some(measured) = self.measured_blocks() else {
-            self.changed = true;
-            return Next::End(self.verdict(Outcome::Void, "the workload changed between blocks".into(), settings));
+            return self.end_changed("the workload changed between blocks", settings);
         };
         if let Finding::Decided(verdict) = self.judge(&measured, settings) {
             let thin = self.before.len() < 2;

@@ -39,7 +39,8 @@ const ONE_WAY_ENOUGH: f64 = 0.25;
 /// Where a gain of twice the smallest is in sight, the last pair is so many times later: a wild workload's blocks spread by 0.5 and more
 /// (RocksDB's mixgraph: 32 KiB seemed to save a quarter of the stall and was given up after 12 pairs), and the bet stays exact however long it takes.
 const IN_SIGHT: u32 = 2;
-const UNDECIDED: &str = "inconclusive, but a gain was in sight: may be tried once more";
+/// Where the coin was tossed: where it was not, streams keep the new window, and what comes next is measured with it.
+const UNDECIDED: &str = "inconclusive, but a gain was in sight";
 /// With more than this share of windows from files that keep an old value, what changed is not the new value's doing.
 const STALE_MOST: f64 = 0.9;
 /// Another device counts as worse when its stall rose by more than this ratio beyond doubt.
@@ -189,13 +190,13 @@ impl Look<'_> {
             && self.hit.mean < HIT_SPREAD_MIN * 5.0
     }
 
-    /// Whether stall seems to have fallen by twice the smallest gain.
+    /// Whether stall seems to have fallen by twice the smallest gain, blocks of both values being compared.
     fn is_in_sight(&self) -> bool {
-        self.stall.mean <= (1.0 - 2.0 * self.settings.min_gain).ln()
+        !self.seen.one_way && self.stall.mean <= (1.0 - 2.0 * self.settings.min_gain).ln()
     }
 
     fn pairs_max(&self) -> u32 {
-        let more = if self.is_in_sight() && !self.seen.one_way { IN_SIGHT } else { 1 };
+        let more = if self.is_in_sight() { IN_SIGHT } else { 1 };
         self.settings.pairs_max.saturating_mul(more)
     }
 
