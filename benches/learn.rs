@@ -79,11 +79,13 @@ impl Policy for Knowing {
 
     fn decide(&self, context: &Context) -> Decision {
         let pattern = classify(context.features, context.min_demand);
-        if !context.may_try(self.0) {
+        // Or what memory allows of it.
+        let read_ahead = self.0.min(context.ceiling.floor_power_of_two());
+        if !context.may_try(read_ahead) {
             return Decision::Settled { pattern };
         }
         Decision::Propose(Proposal {
-            read_ahead: self.0,
+            read_ahead,
             pattern,
             expected_stall_ratio: 0.5,
             confidence: 1.0,
