@@ -193,15 +193,7 @@ fn one_climb(policy: &dyn Policy, rows: &BTreeMap<u32, &Row>) -> Climb {
         climb.worst_trial = climb.worst_trial.max(ratio);
         let outcome = if kept { Outcome::Kept } else { Outcome::Reverted };
         let stall_ratio = Some(Interval { low: ratio, mean: ratio, high: ratio });
-        let verdict = Verdict {
-            outcome,
-            reason: String::new(),
-            pairs: 3,
-            confidence: 0.95,
-            stall_ratio,
-            hit_change: None,
-            undecided: false,
-        };
+        let verdict = Verdict { stall_ratio, ..Verdict::new(outcome, String::new(), 3, 0.95) };
         known.entry(proposal.pattern).or_insert_with(Known::default).learn(from, &proposal, &verdict);
         if kept {
             (climb.kept, now) = (climb.kept + 1.0, to);

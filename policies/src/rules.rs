@@ -7,7 +7,7 @@
 
 use crate::tenants::tenants;
 use keepahead_core::event::{Outcome, Pattern, Proposal};
-use keepahead_core::features::Features;
+use keepahead_core::features::{Features, LONG_RUN};
 use keepahead_core::policy::{Context, Decision, Policy, Tried};
 use keepahead_core::units::Kib;
 
@@ -29,8 +29,6 @@ const PAGE: Kib = Kib(4);
 const PACED: f64 = 0.5;
 /// Pages read ahead that are evicted unused, per demanded page, from which they take the place of others.
 const PUSHES_OUT: f64 = 0.5;
-/// From so many pages on a run is long.
-const LONG_RUN: f64 = 64.0;
 /// A stall ratio this close to 1 is flat: a smaller step in the same direction has nothing to offer.
 const FLAT: f64 = 0.05;
 
@@ -129,9 +127,9 @@ pub(crate) fn is_paced(f: &Features) -> bool {
     f.stall_share < PACED && f.run() >= LONG_RUN
 }
 
-/// Whether runs of faults are cut in two: half of a mapped window lies behind the fault (`do_sync_mmap_readahead`, `mm/filemap.c`), so one that
-/// holds less than two runs, and a quarter more because they vary, is too small although most of it is left unused (77 % at two runs). Not where what is unused pushes
-/// out what is used: there a smaller window may be worth two faults a run.
+/// Whether runs of faults are cut in two: half of a mapped window lies behind the fault (`do_sync_mmap_readahead`, `mm/filemap.c`), so
+/// one that holds less than two runs, and a quarter more because they vary, is too small although most of it is left unused (77 % at
+/// two runs). Not where what is unused pushes out what is used: there a smaller window may be worth two faults a run.
 pub(crate) fn cuts_runs(f: &Features, now: Kib) -> bool {
     let holds = now.floor_power_of_two().pages() as f64;
     f.mmap_share > 0.5 && f.mmap_run >= RANDOM_RUN && f.evicted < PUSHES_OUT && holds < 2.5 * f.mmap_run

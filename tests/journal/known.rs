@@ -14,8 +14,7 @@ fn learned(kib: u32) -> Known {
     let proposal =
         Proposal { read_ahead: Kib(kib), pattern, expected_stall_ratio: 0.6, confidence: 0.9, reason: reason.clone() };
     let stall_ratio = Some(Interval { low: 0.4, mean: 0.5, high: 0.6 });
-    let verdict =
-        Verdict { outcome: Outcome::Kept, reason, pairs: 3, confidence: 0.95, stall_ratio, hit_change: None, undecided: false };
+    let verdict = Verdict { stall_ratio, ..Verdict::new(Outcome::Kept, reason, 3, 0.95) };
     let mut known = Known::default();
     known.learn(Kib(128), &proposal, &verdict);
     known

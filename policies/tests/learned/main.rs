@@ -3,7 +3,7 @@
 
 mod rows;
 
-use keepahead_core::event::{Outcome, Pattern, Proposal};
+use keepahead_core::event::{Interval, Outcome, Pattern, Proposal, Verdict};
 use keepahead_core::features::Features;
 use keepahead_core::known::Known;
 use keepahead_core::policy::{Context, Decision, Policy, Tried};
@@ -192,17 +192,9 @@ fn what_was_never_seen_is_left_to_the_rules() {
 }
 
 /// A trial's outcome: kept at this ratio, or reverted.
-fn outcome(outcome: Outcome, ratio: f64) -> keepahead_core::event::Verdict {
-    let stall_ratio = Some(keepahead_core::event::Interval { low: ratio, mean: ratio, high: ratio });
-    keepahead_core::event::Verdict {
-        outcome,
-        reason: String::new(),
-        pairs: 3,
-        confidence: 0.95,
-        stall_ratio,
-        hit_change: None,
-        undecided: false,
-    }
+fn outcome(outcome: Outcome, ratio: f64) -> Verdict {
+    let stall_ratio = Some(Interval { low: ratio, mean: ratio, high: ratio });
+    Verdict { stall_ratio, ..Verdict::new(outcome, String::new(), 3, 0.95) }
 }
 
 #[test]

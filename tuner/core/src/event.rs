@@ -418,6 +418,13 @@ pub struct Verdict {
     pub undecided: bool,
 }
 
+impl Verdict {
+    /// One that says nothing of stall and hits.
+    pub fn new(outcome: Outcome, reason: String, pairs: u32, confidence: f64) -> Verdict {
+        Verdict { outcome, reason, pairs, confidence, stall_ratio: None, hit_change: None, undecided: false }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     pub low: f64,

@@ -15,6 +15,8 @@ pub const VERSION: u32 = 3;
 
 /// Runs of at least 2^6 pages (256 KiB) count as long: from there on a window of the default size pays.
 const LONG_RUN_SLOT: usize = 6;
+/// From so many pages on, 256 KiB, a run is long.
+pub const LONG_RUN: f64 = (1 << LONG_RUN_SLOT) as f64;
 
 /// Fields that a record of an older version lacks are read as 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

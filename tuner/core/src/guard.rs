@@ -118,7 +118,7 @@ pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure
     if wanted > current && pressure.refaults_per_s > settings.refaults_per_s_max {
         return Err(Hold::Refaults { per_s: pressure.refaults_per_s, limit: settings.refaults_per_s_max });
     }
-    let ceiling = settings.ceiling.min(memory_ceiling(features, pressure, settings));
+    let ceiling = ceiling(features, pressure, settings);
     let value = wanted.min(ceiling).max(settings.floor).floor_power_of_two();
     if value < settings.floor || value > ceiling || value == current {
         return Err(Hold::Bounds { wanted, floor: settings.floor, ceiling });
@@ -148,12 +148,12 @@ pub fn limit_step(wanted: Kib, current: Kib, settings: &Settings) -> Kib {
     wanted.clamp(low, high.max(low))
 }
 
-/// Available memory over the streams that are active. A stream can have two windows in the cache: the one that is being used and
+/// Largest value that may be tried: the configured one, or available memory over the streams that are active. A stream can have two windows in the cache: the one that is being used and
 /// the one that is on its way. Streams are counted by the tasks that wait at once (stall a second), at least one.
-pub fn memory_ceiling(features: &Features, pressure: &Pressure, settings: &Settings) -> Kib {
+pub fn ceiling(features: &Features, pressure: &Pressure, settings: &Settings) -> Kib {
     let streams = features.stall_share.ceil().max(1.0);
     let bytes = pressure.memory_available as f64 * settings.memory_share / streams / 2.0;
-    Kib((bytes / 1024.0).min(f64::from(u32::MAX)) as u32)
+    settings.ceiling.min(Kib((bytes / 1024.0).min(f64::from(u32::MAX)) as u32))
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ mod tests {
 
     fn verdict(outcome: Outcome, ratio: Option<f64>) -> Verdict {
         let stall_ratio = ratio.map(|mean| Interval { low: mean, mean, high: mean });
-        Verdict { outcome, reason: String::new(), pairs: 3, confidence: 0.95, stall_ratio, hit_change: None, undecided: false }
+        Verdict { stall_ratio, ..Verdict::new(outcome, String::new(), 3, 0.95) }
     }
 
     #[test]

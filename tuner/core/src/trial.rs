@@ -387,15 +387,7 @@ impl Trial {
     /// A verdict that the test did not give.
     pub fn verdict(&self, outcome: Outcome, reason: String, settings: &TrialSettings) -> Verdict {
         let pairs = self.blocks.len() as u32 / 2;
-        Verdict {
-            outcome,
-            reason,
-            pairs,
-            confidence: settings.confidence,
-            stall_ratio: None,
-            hit_change: None,
-            undecided: false,
-        }
+        Verdict::new(outcome, reason, pairs, settings.confidence)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{LEFT_OVER_MOST, Said, Watched};
 use crate::event::{Hold, Outcome, Pattern, Proposal, SetReason, What};
 use crate::features::{Features, evidence};
-use crate::guard::{admit, fills, limit_step, memory_ceiling};
+use crate::guard::{admit, ceiling, fills, limit_step};
 use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
 use crate::recall::{Present, recall};
@@ -167,8 +167,7 @@ impl Watched {
 
     fn ask_of(&self, features: &Features, whole: bool, around: &Surroundings) -> Decision {
         // What memory does not allow is no candidate: it would come back smaller, and be asked for again.
-        let ceiling = around.settings.ceiling.min(memory_ceiling(features, &around.pressure, around.settings));
-        let ceiling = ceiling.max(around.settings.floor);
+        let ceiling = ceiling(features, &around.pressure, around.settings).max(around.settings.floor);
         let context = Context { whole, ceiling, ..self.context(features, around.settings) };
         let present = Present { kept_for: self.standing.and_then(|s| s.pattern), original: self.device.original };
         recall(around.policy.decide(&context), &context, present)
