@@ -283,6 +283,9 @@ mod tests {
         assert_eq!(proposed(decide(&sequential(), 8192, &[full[0], (2048, Aborted, None)])), Some(4096));
         // Kept, coming from 2048: 512 is smaller than what was worse.
         assert_eq!(proposed(decide(&sequential(), 8192, &[full[0], (2048, Reverted, Some(3.0))])), Some(4096));
+        // Where most is wasted now, what was too small then may not be.
+        let wasting = Features { unused: 0.95, ..sequential() };
+        assert_eq!(proposed(decide(&wasting, 2048, &[(512, Reverted, Some(3.0))])), Some(128));
         // Flat is not worse.
         assert_eq!(proposed(decide(&sequential(), 8192, &[full[0], (2048, Reverted, Some(1.0))])), Some(512));
     }

@@ -167,6 +167,32 @@ fn a_paced_reader_is_raised_past_its_plateau_after_a_second() {
 }
 
 #[test]
+fn a_mapped_window_that_cuts_runs_in_two_is_raised_although_the_model_sees_no_gain() {
+    // What the simulator showed of 16 pages a run at 128 KiB, where 256 halves the stall.
+    let features = Features {
+        demand: 3370.0,
+        mmap_share: 1.0,
+        mapped_demand: 1.0,
+        mmap_run: 16.25,
+        hit_ratio: 0.934,
+        accuracy: 1.0,
+        unused: 0.769,
+        stall_share: 0.9,
+        window: 31.4,
+        late_share: 0.008,
+        stall_ms_per_mib: 68.5,
+        jump: 98304.0,
+        device_latency_us: 2828.0,
+        device_request_kib: 123.8,
+        device_mib_per_s: 56.9,
+        ..Features::default()
+    };
+    let asked = Asked { features, ..Asked::of(FAULTS, 128) };
+    let shipped = Learned::shipped().unwrap();
+    assert_eq!(proposal(asked.by(&shipped)).read_ahead, Kib(256));
+}
+
+#[test]
 fn streams_that_look_like_random_reads_are_raised_after_a_second_if_all_is_used_that_is_read_ahead() {
     let asked = |unused: f64| {
         let mut asked = Asked::of(Program { pattern: Pattern::RandomRead, ..FAULTS }, 16);
