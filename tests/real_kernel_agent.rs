@@ -278,6 +278,28 @@ mod real_kernel {
         assert_eq!(value, 128, "{stderr}");
     }
 
+    #[test]
+    fn after_kill_9_a_start_on_a_full_disk_fails_and_still_puts_the_value_back() {
+        let Some(bench) = Bench::new() else { return };
+        let state = bench.state.path();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(state).status().unwrap();
+        assert!(mounted.success());
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        agent.wait_mid_trial();
+        agent.signal(Signal::SIGKILL);
+        agent.end();
+        let left = bench.value();
+        let _ = std::fs::write(state.join("filler"), vec![1u8; 4 << 20]);
+        let (status, stderr, _) = Agent::start(bench.command("json").args(["--duration", "1s"])).end();
+        drop(work);
+        let value = bench.value();
+        Command::new("umount").arg(state).status().unwrap();
+        assert_ne!(left, 128);
+        assert_eq!((status.code(), value), (Some(1), 128), "{stderr}");
+        assert!(stderr.contains("left behind by an earlier run") && stderr.contains("journal.sqlite"), "{stderr}");
+    }
+
     /// Runs in a mount namespace of its own, where `prepare` has changed what is seen.
     fn unshared(bench: &Bench, prepare: &str, more: &str) -> (i32, String) {
         let run = format!(
@@ -332,7 +354,7 @@ mod real_kernel {
         let output = command.output().unwrap();
         drop(work);
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("suggest 128 KiB -> 512 KiB"), "{said}");
+        assert!(output.status.success() && said.contains("rules-1 suggests 128 KiB -> 512 KiB"), "{said}");
         for wanted in ["hits", "waste", "confidence", "expected stall", "echo 512 > /sys/class/bdi/", "ACTION==\"add|change\""]
         {
             assert!(said.contains(wanted), "{wanted:?} is missing: {said}");

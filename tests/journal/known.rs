@@ -3,9 +3,10 @@
 
 use super::open;
 use keepahead::journal::{AllKnown, Journal};
-use keepahead_core::event::{Interval, Outcome, Pattern, Proposal, Verdict};
+use keepahead_core::device::BdiName;
+use keepahead_core::event::{Interval, Outcome, Pattern, Proposal, Record, Verdict, What};
 use keepahead_core::known::Known;
-use keepahead_core::units::Kib;
+use keepahead_core::units::{Kib, Nanos};
 use std::collections::BTreeMap;
 
 fn learned(kib: u32) -> Known {
@@ -43,6 +44,21 @@ fn what_was_learned_is_there_for_the_next_run_with_its_day() {
         assert_eq!(without_day, learned(512));
         assert_eq!(known["wwid:b"][&Pattern::Sequential].proven, Some(Kib(64)));
     }
+}
+
+#[test]
+fn what_was_learned_is_never_without_the_records_that_taught_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(dir.path());
+    let verdict = Verdict::new(Outcome::Kept, "stall fell".into(), 3, 0.95);
+    let what = What::TrialEnded { trial: 7, from: Kib(128), to: Kib(512), verdict };
+    journal.record(&[Record { at: Nanos(5), bdi: BdiName("7:0".into()), label: "loop0".into(), what }]).unwrap();
+    journal.remember(&one("wwid:a", 512)).unwrap();
+    // As after `kill -9`: nothing is flushed and nothing closed.
+    let other = rusqlite::Connection::open(Journal::path(dir.path())).unwrap();
+    let trial: i64 = other.query_row("SELECT trial FROM record WHERE kind = 'trial_ended'", [], |row| row.get(0)).unwrap();
+    assert_eq!(trial, 7);
+    drop(journal);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use super::Plan;
 use crate::actuator::{Actuate, Roots, SysfsActuator, discover, knob::Knob};
 use crate::config::{Config, OnExit};
-use crate::journal::recover::Knobs;
+use crate::journal::recover::{Knobs, restore};
 use crate::journal::{AllKnown, IntentId, Journal, JournalError, Release, Restored, Retention, RunInfo};
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device};
@@ -33,18 +33,23 @@ pub struct Hands {
 impl Hands {
     /// Opens journal and actuator and puts back what an earlier run left behind.
     pub fn open(plan: &Plan, roots: &Roots) -> anyhow::Result<Hands> {
-        let (journal, notices) = Journal::open(&plan.state_dir, run_info(&plan.config, roots))?;
+        let info = run_info(&plan.config, roots);
+        let mut actuator = open_actuator(&plan.config, roots);
+        let opened = Journal::open(&plan.state_dir, info.clone());
+        if opened.is_err() {
+            // What an earlier run left behind does not wait for somebody who makes room on a full disk.
+            let left = Journal::emergency_restore_file(&plan.state_dir);
+            say_left(&restore(&left, &info.boot_id, &LiveKnobs::new(roots, Some(&mut actuator))));
+        }
+        let (journal, notices) = opened?;
         for notice in notices {
             eprintln!("keepahead: {notice}");
         }
         let left = journal.left_to_others()?;
-        let actuator = open_actuator(&plan.config, roots);
         let on_exit = plan.config.agent.on_exit;
         let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind: BTreeMap::new(), left };
         hands.withdraw_windows();
-        for restored in hands.restore() {
-            eprintln!("keepahead: left behind by an earlier run: {restored}");
-        }
+        say_left(&hands.restore());
         Ok(hands)
     }
 
@@ -240,6 +245,12 @@ impl Hands {
             tracing::error!("{text}");
         }
         self.said = said;
+    }
+}
+
+fn say_left(restored: &[Restored]) {
+    for one in restored {
+        eprintln!("keepahead: left behind by an earlier run: {one}");
     }
 }
 

@@ -21,9 +21,15 @@ impl Journal {
         read(&self.conn).map_err(|source| JournalError::Open { path: self.path.clone(), source })
     }
 
-    /// Keeps what is known now; rows that say the same already keep their date.
+    /// Keeps what is known now, with the verdict that taught it and all else that is held: memory and history never contradict each other,
+    /// whenever the agent is killed. Rows that say the same already keep their date.
     pub fn remember(&mut self, known: &AllKnown) -> Result<(), JournalError> {
-        self.commit("what trials have taught", |conn, _| write(conn, known))
+        self.commit("what trials have taught", |conn, tape| {
+            tape.write(conn)?;
+            write(conn, known)
+        })?;
+        self.tape.written();
+        Ok(())
     }
 
     /// As [`Journal::known`], for somebody who may not write; nothing where there is no journal.
