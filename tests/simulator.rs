@@ -32,13 +32,27 @@ fn compare_shows_every_policy_and_writes_csv_and_plots() {
     let args = ["compare", &file, "--values", "64,512", "--csv", csv.to_str().unwrap(), "--svg", svg.to_str().unwrap()];
     let (code, out, err) = sim(&args);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    for control in ["default", "static 64 KiB", "static 512 KiB", "per-phase oracle", "rules-1", "Best static value"] {
+    for control in
+        ["default", "static 64 KiB", "static 512 KiB", "per-phase oracle", "rules-1", "learned-1", "Best static value"]
+    {
         assert!(out.contains(control), "{control} is missing:\n{out}");
     }
-    assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count(), 6);
+    assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count(), 7);
     for plot in ["policies.svg", "window.svg", "hit-and-waste.svg"] {
         assert!(std::fs::read_to_string(svg.join(plot)).unwrap().contains("</svg>"), "{plot}");
     }
+}
+
+#[test]
+fn a_model_of_ones_own_takes_the_place_of_the_shipped_one_and_a_damaged_one_is_refused() {
+    let shipped = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/model/learned.model")).unwrap();
+    let (_dir, whole) = written("my.model", &shipped);
+    let (_dir2, cut) = written("cut.model", &shipped[..shipped.len() / 2]);
+    let file = scenario("testbed-seq-read.toml");
+    let learned = |model: &Path| sim(&["run", &file, "--policy", "learned", "--model", model.to_str().unwrap()]);
+    assert_eq!(learned(&whole), sim(&["run", &file, "--policy", "learned"]));
+    let (code, _, err) = learned(&cut);
+    assert!(code == 1 && err.contains("cut.model: the model file is damaged"), "{code}: {err}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 #[cfg(target_os = "linux")]
 pub mod journal;
+pub mod policy;
 #[cfg(all(target_os = "linux", feature = "ebpf"))]
 pub mod record;
 #[cfg(target_os = "linux")]

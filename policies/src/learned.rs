@@ -57,6 +57,31 @@ pub struct View {
 }
 
 impl View {
+    /// What is seen now, in a reader's terms.
+    fn observed(&self, pattern: Pattern, context: &Context) -> String {
+        let f = context.features;
+        format!(
+            "{} (confidence {:.2}): runs of {}, stall {:.2} ms/MiB at {}",
+            self.words(pattern, f),
+            self.seen.confidence,
+            size(f.run() * 4.0),
+            f.stall_ms_per_mib,
+            context.current,
+        )
+    }
+
+    /// Stall at the chosen size and at the two best beside it.
+    fn predicted(&self, to: &Prediction, context: &Context) -> String {
+        let mut shown: Vec<&Prediction> =
+            self.predictions.iter().filter(|p| p.kib != to.kib && context.may_try(p.kib)).collect();
+        shown.sort_by(|a, b| a.log2_ratio.total_cmp(&b.log2_ratio));
+        shown.truncate(2);
+        shown.push(to);
+        shown.sort_by_key(|p| p.kib);
+        let one = |p: &&Prediction| format!("{:.2} at {}", context.features.stall_ms_per_mib * p.ratio(), p.kib.0);
+        format!("predicted {}", shown.iter().map(one).collect::<Vec<_>>().join(", "))
+    }
+
     fn words(&self, pattern: Pattern, f: &Features) -> String {
         match &self.tenants {
             Some([reads, faults]) => format!("two patterns, {reads} and {faults}"),
@@ -131,7 +156,7 @@ impl Learned {
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let raise = if pattern == Pattern::Sequential { RAISE_SCAN } else { RAISE };
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(raise);
-        let rules_first = rules_first(pattern, f, context.current);
+        let rules_first = why_rules_first(pattern, f, context.current).is_some();
         let may_gain = |p: &Prediction| 1.0 - p.low.exp2() >= WORTH;
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
@@ -139,7 +164,14 @@ impl Learned {
             // On a scan's way to the bandwidth the model sees a small gain at each size; the rules' larger step is there in one trial.
             let larger = |p: &&&Prediction| pattern == Pattern::Sequential && p.kib > best.kib && may_gain(p);
             let step = open.iter().filter(near).filter(larger).find(|p| Some(p.kib) == rules_step(context));
-            return Decision::Propose(self.propose(step.unwrap_or(best), pattern, view, context));
+            let lowest = open.iter().min_by(|a, b| a.log2_ratio.total_cmp(&b.log2_ratio)).filter(|p| p.kib != best.kib);
+            let why = match (step, lowest) {
+                (Some(_), _) => ", as far as the rules step".into(),
+                (None, Some(lowest)) if !near(&lowest) => format!(", because no trial goes further than x{raise}"),
+                (None, Some(_)) => ", the best gain for its risk and memory".into(),
+                (None, None) => String::new(),
+            };
+            return Decision::Propose(propose(step.unwrap_or(best), &why, pattern, view, context));
         }
         if !context.whole && !plain(pattern, f) {
             return Decision::Abstain { pattern, reason: "a second does not show what is left unused".into() };
@@ -151,33 +183,29 @@ impl Learned {
             {
                 Decision::Settled { pattern }
             }
-            Decision::Propose(mut p) => {
-                if let Some(o) = open.iter().find(|o| o.kib == p.read_ahead) {
-                    p.expected_stall_ratio = o.ratio();
-                }
-                let doubt = if rules_first { "" } else { ", no clear gain" };
-                p.reason = format!("{} (confidence {sure:.2}){doubt}; the rules: {}", view.words(pattern, f), p.reason);
-                Decision::Propose(p)
+            Decision::Propose(p) => {
+                let of_model = open.iter().find(|o| o.kib == p.read_ahead);
+                let predicted = match (of_model, why_rules_first(pattern, f, context.current)) {
+                    (Some(o), Some(why)) => {
+                        format!("{}, but {why}; the rules expect x{:.2}", view.predicted(o, context), p.expected_stall_ratio)
+                    }
+                    (Some(o), None) => format!("{}: no clear gain; the rules", view.predicted(o, context)),
+                    (None, _) => "the rules".into(),
+                };
+                let reason = format!("{}; {predicted}: {}", view.observed(pattern, context), p.reason);
+                let expected_stall_ratio = of_model.map_or(p.expected_stall_ratio, |o| o.ratio());
+                Decision::Propose(Proposal { expected_stall_ratio, confidence: sure, reason, ..p })
             }
             decision => decision,
         }
     }
+}
 
-    fn propose(&self, to: &Prediction, pattern: Pattern, view: &View, context: &Context) -> Proposal {
-        let f = context.features;
-        let reason = format!(
-            "{} (confidence {:.2}): runs of {}, stall {:.2} ms/MiB at {}; predicted {}; try {}",
-            view.words(pattern, f),
-            view.seen.confidence,
-            size(f.run() * 4.0),
-            f.stall_ms_per_mib,
-            context.current,
-            foretold(to, &view.predictions, f.stall_ms_per_mib, context),
-            to.kib.0,
-        );
-        let (expected_stall_ratio, confidence) = (to.ratio(), view.seen.confidence);
-        Proposal { read_ahead: to.kib, pattern, expected_stall_ratio, confidence, reason }
-    }
+/// A value that the model chooses.
+fn propose(to: &Prediction, why: &str, pattern: Pattern, view: &View, context: &Context) -> Proposal {
+    let reason = format!("{}; {}; try {}{why}", view.observed(pattern, context), view.predicted(to, context), to.kib.0);
+    let (expected_stall_ratio, confidence) = (to.ratio(), view.seen.confidence);
+    Proposal { read_ahead: to.kib, pattern, expected_stall_ratio, confidence, reason }
 }
 
 impl Policy for Learned {
@@ -216,15 +244,16 @@ impl Policy for Learned {
     }
 }
 
-/// Where it matters in which order values are tried, and the model, which sees one value against another, cannot know: stepping down to
-/// the smallest window for single pages fills the cache on the way with what hides its gain; a paced reader has a plateau to cross; a window that cuts
-/// runs in two is left unused for the most part, and is too small.
-fn rules_first(pattern: Pattern, f: &Features, current: Kib) -> bool {
-    match pattern {
-        Pattern::Sequential => is_paced(f),
-        Pattern::ShortRuns if cuts_runs(f, current) => true,
-        _ => single_pages(pattern, f),
-    }
+/// Where it matters in which order values are tried, and the model, which sees one value against another, cannot know: why the rules have the
+/// first word.
+fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'static str> {
+    let why = match pattern {
+        Pattern::Sequential if is_paced(f) => "a reader at a pace of its own has a plateau to cross",
+        Pattern::ShortRuns if cuts_runs(f, current) => "a window that cuts runs in two looks wasted, and is too small",
+        _ if single_pages(pattern, f) => "steps on the way down fill the cache with what hides the gain of single pages",
+        _ => return None,
+    };
+    Some(why)
 }
 
 fn single_pages(pattern: Pattern, f: &Features) -> bool {
@@ -291,15 +320,4 @@ fn words(pattern: Pattern, f: &Features) -> String {
 /// KiB below a MiB, else MiB.
 fn size(kib: f64) -> String {
     if kib < 1024.0 { format!("{kib:.0} KiB") } else { format!("{:.0} MiB", kib / 1024.0) }
-}
-
-/// Stall at the chosen size and at the two best beside it.
-fn foretold(to: &Prediction, all: &[Prediction], stall: f64, context: &Context) -> String {
-    let mut shown: Vec<&Prediction> = all.iter().filter(|p| p.kib != to.kib && context.may_try(p.kib)).collect();
-    shown.sort_by(|a, b| a.log2_ratio.total_cmp(&b.log2_ratio));
-    shown.truncate(2);
-    shown.push(to);
-    shown.sort_by_key(|p| p.kib);
-    let one = |p: &&Prediction| format!("{:.2} at {}", stall * p.ratio(), p.kib.0);
-    shown.iter().map(one).collect::<Vec<_>>().join(", ")
 }

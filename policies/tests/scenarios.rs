@@ -44,6 +44,26 @@ fn random_mmap_is_lowered_within_30_s() {
     }
 }
 
+#[test]
+fn no_trial_goes_further_than_the_configured_step() {
+    for learned in [false, true] {
+        let load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
+        let mut world = World::new(Settings { max_step: 2, ..Settings::default() }, 5);
+        world.add(device("7:0", "loop0", 2048), load, noisy);
+        if learned {
+            world.policy = Box::new(Learned::shipped().unwrap());
+        }
+        world.run(300.0);
+        let trials = world.records.iter().filter_map(|r| match r.what {
+            What::TrialStarted { from, to, .. } => Some((from, to)),
+            _ => None,
+        });
+        let trials: Vec<(Kib, Kib)> = trials.collect();
+        assert!(trials.iter().all(|(from, to)| to.0 * 2 >= from.0 && to.0 <= from.0 * 2), "{trials:?}");
+        assert!(trials.len() >= 4 && knob(&world) <= 256, "{} KiB after {trials:?}", knob(&world));
+    }
+}
+
 /// Seconds from the beginning to the first trial's start and to its end.
 fn first_trial(world: &World) -> (f64, f64) {
     let begin = keepahead_core::units::Nanos::from_secs(100);

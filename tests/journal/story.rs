@@ -16,6 +16,7 @@ fn block(arm: Arm, kib: u32, hits: f64, stall: f64) -> Block {
         demanded_mib: 100.0,
         hit_ratio: Some(hits),
         stall_ms_per_mib: Some(stall),
+        stall_ratio: Some(stall / 3.2),
         device_mib: 101.0,
         waste_mib: 0.0,
     }
@@ -49,7 +50,7 @@ fn trial(n: u64, outcome: Outcome) -> Vec<What> {
         undecided: false,
     };
     vec![
-        What::TrialStarted { trial: n, from: Kib(128), to: Kib(1024), proposal, evidence },
+        What::TrialStarted { trial: n, from: Kib(128), to: Kib(1024), proposal, evidence, policy: "rules-1".into() },
         What::BlockEnded { trial: n, block: block(Arm::New, 1024, 0.98, 1.1) },
         What::BlockEnded { trial: n, block: block(Arm::Old, 128, 0.92, 3.2) },
         What::TrialEnded { trial: n, from: Kib(128), to: Kib(1024), verdict },
@@ -90,11 +91,11 @@ fn a_whole_story_reads_so() {
     journal.close().unwrap();
     insta::assert_snapshot!(without_times(&told(dir.path(), &Filter::default(), false)), @r"
     TIME  nvme0n1  128 KiB → 1024 KiB  kept
-      proposed  sequential, confidence 0.90, expected stall × 0.50: long runs, windows end before the device is busy
+      proposed  by rules-1: sequential, confidence 0.90, expected stall × 0.50: long runs, windows end before the device is busy
       evidence  hits 92.0 %, waste 0.1 MiB/s, stall 3.20 ms/MiB (41 % of the time), 200.0 MiB/s demanded over 5 s, runs of 400 pages, 0 % mmap
-      block     new 1024 KiB: 0.5 s, 100.0 MiB, hits 98.0 %, stall 1.10 ms/MiB, device 101.0 MiB, waste 0.0 MiB
-      block     old 128 KiB: 0.5 s, 100.0 MiB, hits 92.0 %, stall 3.20 ms/MiB, device 101.0 MiB, waste 0.0 MiB
-      verdict   kept after 1 pairs at confidence 0.95: stall fell, hits rose; stall × 0.52 [0.45, 0.60]; hits +5.0 points [+4.0, +6.0]
+      block     new 1024 KiB: 0.5 s, 100.0 MiB, hits 98.0 %, stall 1.10 ms/MiB (× 0.34 of before at equal load), device 101.0 MiB, waste 0.0 MiB
+      block     old 128 KiB: 0.5 s, 100.0 MiB, hits 92.0 %, stall 3.20 ms/MiB (× 1.00 of before at equal load), device 101.0 MiB, waste 0.0 MiB
+      verdict   kept after 2 blocks at confidence 0.95: stall fell, hits rose; stall × 0.52 [0.45, 0.60]; hits +5.0 points [+4.0, +6.0]
       value     1024 KiB stays; open files: 3 refreshed, 1 advised by their program, 2 still with an old value
 
     TIME  nvme0n1  hands off: tuned (pid 7) wrote 4096 KiB where 1024 KiB was ours

@@ -29,7 +29,6 @@ use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Action, Input, Machine, Record, What, Writer};
 use keepahead_core::policy::Policy;
 use keepahead_core::sample::Counters;
-use keepahead_core::settings::PolicyName;
 use keepahead_core::step::{State, step};
 use keepahead_core::units::Nanos;
 use keepahead_policies::rules::Rules;
@@ -137,7 +136,7 @@ impl Agent {
                 AllKnown::new()
             }),
         };
-        let policy = load_policy(plan.config.settings.policy);
+        let policy = load_policy(&plan.config);
         let state = State::new(plan.config.settings.clone(), plan.dry_run).with_known(known);
         let ruled = load_rules(&plan.config.workloads, &roots);
         let hotplug = Hotplug::new(roots.clone())?;
@@ -433,11 +432,16 @@ impl Agent {
     }
 }
 
-fn load_policy(name: PolicyName) -> Box<dyn Policy> {
-    keepahead_policies::named(name).unwrap_or_else(|e| {
-        tracing::warn!("{e}; the rules go on");
+/// Says which policy acts.
+fn load_policy(config: &Config) -> Box<dyn Policy> {
+    let model = config.agent.model();
+    let policy = crate::policy::load(config.settings.policy, model).unwrap_or_else(|e| {
+        tracing::warn!("{e:#}; the rules go on");
         Box::new(Rules)
-    })
+    });
+    let of = model.filter(|_| policy.name() != Rules.name()).map_or(String::new(), |path| format!(", {}", path.display()));
+    tracing::info!("policy: {}{of}", policy.name());
+    policy
 }
 
 fn load_rules(rules: &[WorkloadRule], roots: &Roots) -> Option<Ruled> {

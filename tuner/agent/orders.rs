@@ -40,7 +40,13 @@ impl Agent {
         let Some(board) = &self.board else { return };
         let devices = self.state.devices().map(state_of).collect();
         let on_trial = self.state.devices().filter(|d| d.on_trial()).count();
-        board.publish(Snapshot { paused: self.state.paused(), on_trial, devices, ..Snapshot::default() });
+        board.publish(Snapshot {
+            policy: self.policy.name(),
+            paused: self.state.paused(),
+            on_trial,
+            devices,
+            ..Snapshot::default()
+        });
     }
 
     pub(super) fn carry_out_orders(&mut self) -> anyhow::Result<()> {

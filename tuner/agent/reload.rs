@@ -34,7 +34,10 @@ impl Agent {
         let config = with_starting_keys_of(&self.plan.config, read);
         if config.settings != self.plan.config.settings {
             self.feed(Input::Settings { now: super::now(), settings: Box::new(config.settings.clone()) })?;
-            self.policy = load_policy(config.settings.policy);
+        }
+        if (config.settings.policy, config.agent.model()) != (self.plan.config.settings.policy, self.plan.config.agent.model())
+        {
+            self.policy = load_policy(&config);
         }
         if config.workloads != self.plan.config.workloads {
             let ruled = self.owners.iter().filter(|(_, o)| o.whose.client().is_none()).map(|(name, _)| name.clone());

@@ -44,29 +44,33 @@ fn what(what: &What) -> String {
     match what {
         What::Appeared { original } => format!("watching; read_ahead_kb is {original}"),
         What::Gone => "the device is gone; nothing to restore".into(),
-        What::Proposed { from, to, proposal, evidence } => format!(
-            "suggest {from} -> {to}: {} ({}, confidence {:.0} %, expected stall x{:.2})\n    {}",
+        What::Proposed { from, to, proposal, evidence, policy } => format!(
+            "{policy} suggests {from} -> {to}: {} ({}, confidence {:.2}, expected stall x{:.2})\n    {}",
             proposal.reason,
             proposal.pattern,
-            proposal.confidence * 100.0,
+            proposal.confidence,
             proposal.expected_stall_ratio,
             figures(evidence)
         ),
         What::Held { reason } => format!("hold: {}", hold(reason)),
-        What::TrialStarted { trial, from, to, proposal, evidence } if from == to => {
+        What::TrialStarted { trial, from, to, proposal, evidence, .. } if from == to => {
             format!("trial {trial}: {} ({})\n    {}", proposal.reason, proposal.pattern, figures(evidence))
         }
-        What::TrialStarted { trial, from, to, proposal, evidence } => {
-            format!("trial {trial}: {from} against {to}; {} ({})\n    {}", proposal.reason, proposal.pattern, figures(evidence))
-        }
+        What::TrialStarted { trial, from, to, proposal, evidence, policy } => format!(
+            "trial {trial}: {from} against {to}; {policy}: {} ({})\n    {}",
+            proposal.reason,
+            proposal.pattern,
+            figures(evidence)
+        ),
         What::BlockEnded { trial, block } => format!(
-            "trial {trial}: {:?} {} for {:.2} s: {:.1} MiB demanded, hits {}, stall {} ms/MiB",
+            "trial {trial}: {:?} {} for {:.2} s: {:.1} MiB demanded, hits {}, stall {} ms/MiB{}",
             block.arm,
             block.read_ahead,
             block.seconds,
             block.demanded_mib,
             percent(block.hit_ratio),
-            number(block.stall_ms_per_mib)
+            number(block.stall_ms_per_mib),
+            block.stall_ratio.map_or(String::new(), |r| format!(", x{r:.2} of before at equal load"))
         ),
         What::TrialEnded { trial, from, to, verdict } => format!("trial {trial}: {}", ended(*from, *to, verdict)),
         What::Applied { applied } => {
@@ -112,7 +116,8 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
         line += &format!("; hit ratio {:+.1} points ({:+.1} to {:+.1})", mean * 100.0, low * 100.0, high * 100.0);
     }
     if verdict.pairs > 0 {
-        line += &format!("; {} pairs, {:.0} % confidence", verdict.pairs, verdict.confidence * 100.0);
+        let pairs = if verdict.pairs == 1 { "pair" } else { "pairs" };
+        line += &format!("; {} {pairs} of blocks, {:.0} % confidence", verdict.pairs, verdict.confidence * 100.0);
     }
     line
 }
@@ -140,7 +145,7 @@ pub fn figures(e: &Evidence) -> String {
 pub fn file_text(f: &FileUse) -> String {
     let mib = |pages: u64| keepahead_core::units::mib((pages * PAGE_BYTES) as f64);
     format!(
-        "heaviest so far: inode {} on {}:{}, last by {} (pid {}): {:.1} MiB demanded ({:.0} % by mmap), {} misses, {:.0} ms stall",
+        "heaviest so far: inode {} on {}:{}, last by {} (pid {}): {:.1} MiB demanded ({:.0} % by mmap), {} misses{}",
         f.ino,
         f.dev >> 20,
         f.dev & 0xf_ffff,
@@ -149,13 +154,14 @@ pub fn file_text(f: &FileUse) -> String {
         mib(f.demanded()),
         100.0 * f.mmap_pages as f64 / f.demanded().max(1) as f64,
         f.miss,
-        f.stall_ns as f64 / 1e6
+        // Waits of faults are counted by device only.
+        if f.read_pages > 0 { format!(", {:.0} ms stall in reads", f.stall_ns as f64 / 1e6) } else { String::new() }
     )
 }
 
 pub fn file_json(f: &FileUse) -> serde_json::Value {
     json!({ "ino": f.ino, "dev": format!("{}:{}", f.dev >> 20, f.dev & 0xf_ffff), "comm": f.comm, "pid": f.pid,
-        "read_pages": f.read_pages, "mmap_pages": f.mmap_pages, "miss": f.miss, "late": f.late, "stall_ns": f.stall_ns,
+        "read_pages": f.read_pages, "mmap_pages": f.mmap_pages, "miss": f.miss, "late": f.late, "read_stall_ns": f.stall_ns,
         "spec_added": f.spec_added, "spec_used": f.spec_used, "spec_evicted": f.spec_evicted })
 }
 

@@ -23,10 +23,11 @@ pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
     }
     let word = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let mut text = format!(
-        "keepahead {}, pid {}, up {} s{}; {} connections, {} workloads\n",
+        "keepahead {}, pid {}, up {} s, policy {}{}; {} connections, {} workloads\n",
         word(&status["version"]),
         status["pid"],
         status["uptime_s"],
+        word(&status["policy"]),
         if status["paused"] == true { ", paused" } else { "" },
         status["connections"],
         status["workloads"]

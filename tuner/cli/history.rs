@@ -80,9 +80,10 @@ fn trial(t: &Trial, out: &mut dyn Write) -> io::Result<()> {
     let end = t.verdict.as_ref().map_or("no verdict", |v| outcome(v.outcome));
     writeln!(out, "{}  {}  {} → {}  {end}", moment(&t.started), t.device, t.from, t.to)?;
     let p = &t.proposal;
+    let by = if t.policy.is_empty() { String::new() } else { format!("by {}: ", t.policy) };
     writeln!(
         out,
-        "  proposed  {}, confidence {:.2}, expected stall × {:.2}: {}",
+        "  proposed  {by}{}, confidence {:.2}, expected stall × {:.2}: {}",
         p.pattern, p.confidence, p.expected_stall_ratio, p.reason
     )?;
     writeln!(out, "  evidence  {}", evidence(&t.evidence))?;
@@ -91,7 +92,7 @@ fn trial(t: &Trial, out: &mut dyn Write) -> io::Result<()> {
     }
     match &t.verdict {
         Some(v) => {
-            writeln!(out, "  verdict   {}", verdict(v))?;
+            writeln!(out, "  verdict   {}", verdict(v, t.blocks.len()))?;
             let kept = if v.outcome == Outcome::Kept { format!("{} stays", t.to) } else { format!("back to {}", t.from) };
             writeln!(out, "  value     {kept}{}", files(t))?;
         }
@@ -127,19 +128,21 @@ fn evidence(e: &Evidence) -> String {
 fn block(b: &Block) -> String {
     let arm = if b.arm == Arm::New { "new" } else { "old" };
     format!(
-        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB, device {:.1} MiB, waste {:.1} MiB",
+        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB{}, device {:.1} MiB, waste {:.1} MiB",
         b.read_ahead,
         b.seconds,
         b.demanded_mib,
         percent(b.hit_ratio),
         number(b.stall_ms_per_mib),
+        b.stall_ratio.map_or(String::new(), |r| format!(" (× {r:.2} of before at equal load)")),
         b.device_mib,
         b.waste_mib
     )
 }
 
-fn verdict(v: &Verdict) -> String {
-    let mut text = format!("{} after {} pairs at confidence {:.2}: {}", outcome(v.outcome), v.pairs, v.confidence, v.reason);
+fn verdict(v: &Verdict, blocks: usize) -> String {
+    let after = format!("{blocks} {}", if blocks == 1 { "block" } else { "blocks" });
+    let mut text = format!("{} after {after} at confidence {:.2}: {}", outcome(v.outcome), v.confidence, v.reason);
     if let Some(Interval { low, mean, high }) = v.stall_ratio {
         text += &format!("; stall × {mean:.2} [{low:.2}, {high:.2}]");
     }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verbs that look at or change this machine: takes a parsed verb, calls it with what it needs. On Linux only.
 
-use super::{Exit, Format, HistoryArgs, RestoreArgs, Verb, check_config, control, devices, doctor, history, replay, restore};
+use super::{
+    Exit, Format, HistoryArgs, ReplayArgs, RestoreArgs, Verb, check_config, control, devices, doctor, history, replay, restore,
+};
 use crate::actuator::Roots;
 use crate::agent;
 use crate::config::{Config, ConfigError};
+use crate::policy;
 use keepahead_core::event::{Input, Record};
 use keepahead_core::policy::Policy;
 use keepahead_core::step::{State, step};
@@ -34,7 +37,7 @@ pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
         Verb::CheckConfig(args) => check_config::run(args.file, format),
         Verb::History(args) => tell_history(args, format),
         Verb::Record(args) => super::record::run(args, format),
-        Verb::Replay(args) => run_replay(&args.journal),
+        Verb::Replay(args) => run_replay(&args),
         Verb::Devices => {
             devices::run(format, &Roots::default())?;
             Ok(Exit::Ok)
@@ -63,27 +66,31 @@ fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
 }
 
 /// The step of this version, with the state that a checkpoint holds.
-struct Step(Option<(State, Box<dyn Policy>)>);
+struct Step<'a> {
+    model: Option<&'a Path>,
+    state: Option<(State, Box<dyn Policy>)>,
+}
 
-impl replay::Replayable for Step {
+impl replay::Replayable for Step<'_> {
     fn restore(&mut self, checkpoint_json: &str) -> Result<(), String> {
         let state: State = serde_json::from_str(checkpoint_json).map_err(|e| e.to_string())?;
-        let policy = keepahead_policies::named(state.settings.policy).map_err(|e| e.to_string())?;
-        self.0 = Some((state, policy));
+        let policy = policy::load(state.settings.policy, self.model).map_err(|e| format!("{e:#}"))?;
+        self.state = Some((state, policy));
         Ok(())
     }
 
     fn input(&mut self, input: &Input) -> Vec<Record> {
-        if let (Input::Settings { settings, .. }, Some((_, policy))) = (input, &mut self.0)
-            && let Ok(chosen) = keepahead_policies::named(settings.policy)
+        if let (Input::Settings { settings, .. }, Some((_, policy))) = (input, &mut self.state)
+            && let Ok(chosen) = policy::load(settings.policy, self.model)
         {
             *policy = chosen;
         }
-        self.0.as_mut().map_or(Vec::new(), |(state, policy)| step(state, &**policy, input).records)
+        self.state.as_mut().map_or(Vec::new(), |(state, policy)| step(state, &**policy, input).records)
     }
 }
 
-fn run_replay(journal: &Path) -> anyhow::Result<Exit> {
-    let equal = replay::run(journal, &mut Step(None), &mut std::io::stdout().lock())?;
+fn run_replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
+    let mut step = Step { model: args.model.as_deref(), state: None };
+    let equal = replay::run(&args.journal, &mut step, &mut std::io::stdout().lock())?;
     Ok(if equal { Exit::Ok } else { Exit::Failure })
 }

@@ -160,6 +160,9 @@ pub struct ReplayArgs {
     /// The journal's SQLite file.
     #[arg(value_name = "JOURNAL")]
     pub journal: PathBuf,
+    /// The learned policy's model, where the agent had another than the one that ships (agent.model).
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

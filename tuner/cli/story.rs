@@ -12,7 +12,7 @@ use serde::Serialize;
 #[serde(tag = "story", rename_all = "snake_case")]
 pub enum Story {
     Trial(Box<Trial>),
-    Event(Event),
+    Event(Box<Event>),
     Released(Released),
 }
 
@@ -26,6 +26,8 @@ pub struct Trial {
     pub bdi: String,
     pub from: Kib,
     pub to: Kib,
+    /// Who proposed it; empty in journals of earlier versions.
+    pub policy: String,
     pub proposal: Proposal,
     pub evidence: Evidence,
     pub blocks: Vec<Block>,
@@ -129,7 +131,7 @@ fn add(stories: &mut Vec<Story>, row: Row) {
     let Row { run, seq, utc, record } = row;
     let (device, bdi) = (record.label, record.bdi.0);
     match record.what {
-        What::TrialStarted { trial, from, to, proposal, evidence } => stories.push(Story::Trial(Box::new(Trial {
+        What::TrialStarted { trial, from, to, proposal, evidence, policy } => stories.push(Story::Trial(Box::new(Trial {
             run,
             trial,
             started: utc,
@@ -138,6 +140,7 @@ fn add(stories: &mut Vec<Story>, row: Row) {
             bdi,
             from,
             to,
+            policy,
             proposal,
             evidence,
             blocks: Vec::new(),
@@ -160,7 +163,7 @@ fn add(stories: &mut Vec<Story>, row: Row) {
                 t.files = Some(applied.files);
             }
         }
-        what => stories.push(Story::Event(Event { run, at: utc, device, bdi, what, seq })),
+        what => stories.push(Story::Event(Box::new(Event { run, at: utc, device, bdi, what, seq }))),
     }
 }
 

@@ -60,12 +60,17 @@ impl Default for DeviceSelection {
     }
 }
 
+/// In place of a file: the model inside the program.
+const SHIPPED: &str = "shipped";
+
 /// How the agent runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agent {
     pub tick: Nanos,
     /// Tick while a trial runs: blocks are cut and harm is seen at this grain.
     pub trial_tick: Nanos,
+    /// The learned policy's model, or [`SHIPPED`].
+    pub model: PathBuf,
     pub on_exit: OnExit,
     pub state_dir: PathBuf,
     /// A `tracing` filter; the environment variable `KEEPAHEAD_LOG` wins over it.
@@ -77,10 +82,18 @@ impl Default for Agent {
         Agent {
             tick: Nanos::from_millis(1000),
             trial_tick: Nanos::from_millis(100),
+            model: PathBuf::from(SHIPPED),
             on_exit: OnExit::Restore,
             state_dir: PathBuf::from("/var/lib/keepahead"),
             log: "info".into(),
         }
+    }
+}
+
+impl Agent {
+    /// A model of the user's own.
+    pub fn model(&self) -> Option<&Path> {
+        Some(self.model.as_path()).filter(|path| *path != Path::new(SHIPPED))
     }
 }
 

@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = keys! {
     "bounds" {
         "floor_kib", READ_AHEAD, "KiB", U32(settings.floor.0), "No value below this is ever written.";
         "ceiling_kib", READ_AHEAD, "KiB", U32(settings.ceiling.0), "No value above this is ever written.";
-        "max_step_factor", Limit::PowerOfTwo { low: 2, high: 1024 }, "factor", U32(settings.max_step), "Largest factor between the present value and a candidate that no trial has proven yet.";
+        "max_step_factor", Limit::PowerOfTwo { low: 2, high: 262_144 }, "factor", U32(settings.max_step), "Largest factor between the present value and a candidate that no trial on this device has proven. The default is no limit within the default bounds; 4 makes a search of many small steps. Without full sensing, suggestions keep within 4.";
         "memory_share_percent", number(0.1, 50.0), "percent of MemAvailable", Percent(settings.memory_share), "What the windows of all active streams together may take.";
     }
     "trial" {
@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = keys! {
         "tick_ms", whole(100, 60_000), "ms", Millis(agent.tick), "Time between two looks at the devices.";
         "trial_tick_ms", whole(10, 10_000), "ms", Millis(agent.trial_tick), "The same while a trial runs; not longer than tick_ms or trial.block_min_ms.";
         "policy", Limit::Choice(POLICIES), "", Policy(settings.policy), "Who proposes values: the rules, or the learned policy (docs/training.md says how good it is). Trials verify both alike.";
+        "model", Limit::Text, "", Path(agent.model), "The learned policy's model: a file that `keepahead train --out` has written. \"shipped\": the one inside the program. Where it is refused, the rules go on.";
         "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or proven ones stay.";
         "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and the lock live. --state-dir wins over it.";
         "log", Limit::Text, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";

@@ -24,6 +24,8 @@ const ORDERS: usize = 32;
 /// The agent's state at its last tick or order.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// Name and version of the policy.
+    pub policy: &'static str,
     pub paused: bool,
     pub on_trial: usize,
     pub devices: Vec<DeviceState>,

@@ -145,7 +145,7 @@ fn status(client: &Client) -> Value {
     let (snapshot, registry) = (client.shared.board.snapshot(), client.shared.registry.borrow());
     json!({
         "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "uptime_s": client.shared.started.elapsed().as_secs(),
-        "paused": snapshot.paused, "devices": snapshot.devices.len(), "on_trial": snapshot.on_trial,
+        "policy": snapshot.policy, "paused": snapshot.paused, "devices": snapshot.devices.len(), "on_trial": snapshot.on_trial,
         "connections": registry.connections(), "workloads": registry.workloads(),
     })
 }

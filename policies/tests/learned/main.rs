@@ -189,7 +189,18 @@ fn a_mapped_window_that_cuts_runs_in_two_is_raised_although_the_model_sees_no_ga
     };
     let asked = Asked { features, ..Asked::of(FAULTS, 128) };
     let shipped = Learned::shipped().unwrap();
-    assert_eq!(proposal(asked.by(&shipped)).read_ahead, Kib(256));
+    let up = proposal(asked.by(&shipped));
+    assert_eq!(up.read_ahead, Kib(256));
+    // Whoever reads that sees what the model says and why the rules are asked all the same.
+    for word in [
+        "short runs of faults (confidence ",
+        "; predicted ",
+        " at 256",
+        ", but a window that cuts runs in two",
+        "the rules expect x0.",
+    ] {
+        assert!(up.reason.contains(word), "`{word}` is not in: {}", up.reason);
+    }
 }
 
 #[test]

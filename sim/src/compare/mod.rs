@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Policies side by side: takes a way to run one scenario under a control, gives a row for the default, each static value, the
-//! per-phase oracle and keepahead, with the regret of each.
+//! per-phase oracle and keepahead under each policy, with the regret of each.
 //!
 //! Runs share the cores (rayon) but each is a function of its control alone and results keep the order of the controls, so the bytes
 //! that come out do not depend on the number of threads.
@@ -13,9 +13,9 @@ pub use row::{Row, settled};
 
 use crate::report::{Figures, Report};
 use crate::spec::{Control, Spec};
+use keepahead_core::policy::Policy;
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
-use keepahead_policies::rules::Rules;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -52,7 +52,7 @@ pub struct PhaseBest {
     pub value: Kib,
 }
 
-/// The outcome. `rows[i]` is about `reports[i]`: default, static values, oracle (where there are phases), keepahead.
+/// The outcome. `rows[i]` is about `reports[i]`: default, static values, oracle (where there are phases), each policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     pub scenario: String,
@@ -73,23 +73,24 @@ pub fn ladder(floor: Kib, ceiling: Kib) -> Vec<Kib> {
     (2..=20).map(|exponent| Kib(1 << exponent)).filter(|value| (floor..=ceiling).contains(value)).collect()
 }
 
-/// Runs everything. `run` gives a report under a control; `stop` says whether to begin nothing more.
+/// Runs everything, keepahead under each of `policies`. `run` gives a report under a control; `stop` says whether to begin nothing more.
 pub fn compare<E: Send>(
     run: impl Fn(&Control) -> Result<Report, E> + Sync,
     plan: &Plan,
+    policies: &[&(dyn Policy + Sync)],
     stop: impl Fn() -> bool,
 ) -> Result<Comparison, E> {
     let count = plan.values.len();
-    let mut reports = (0..count + 2)
+    let mut reports = (0..=count + policies.len())
         .into_par_iter()
         .map(|index| match index {
             0 => run(&Control::Default),
             index if index <= count => run(&Control::Static(plan.values[index - 1])),
-            _ => run(&Control::Keepahead { policy: &Rules, settings: plan.settings.clone() }),
+            index => run(&Control::Keepahead { policy: policies[index - count - 1], settings: plan.settings.clone() }),
         })
         .collect::<Result<Vec<Report>, E>>()?;
     let statics: Vec<(Kib, &Report)> =
-        plan.values.iter().copied().zip(&reports[1..]).filter(|(_, report)| !report.partial).collect();
+        plan.values.iter().copied().zip(&reports[1..=count]).filter(|(_, report)| !report.partial).collect();
     let criterion = Criterion::of(reports.iter().filter(|report| !report.partial));
     let best = best(criterion, statics.iter().map(|(value, report)| (*value, report.total())));
     let oracle = oracle(criterion, &statics, plan);
@@ -97,14 +98,21 @@ pub fn compare<E: Send>(
         let report = run(&Control::PerPhase(oracle.iter().map(|p| p.value).collect()))?;
         reports.insert(count + 1, report);
     }
-    Ok(summarise(reports, plan, criterion, best, oracle))
+    let has_oracle = reports.len() > 1 + count + policies.len();
+    Ok(summarise(reports, plan, criterion, best, oracle, has_oracle))
 }
 
-fn summarise(reports: Vec<Report>, plan: &Plan, criterion: Criterion, best: Option<Kib>, oracle: Vec<PhaseBest>) -> Comparison {
+fn summarise(
+    reports: Vec<Report>,
+    plan: &Plan,
+    criterion: Criterion,
+    best: Option<Kib>,
+    oracle: Vec<PhaseBest>,
+    has_oracle: bool,
+) -> Comparison {
     let best_index = best.and_then(|best| plan.values.iter().position(|v| *v == best)).map(|index| index + 1);
     let best_figures = best_index.map(|index| reports[index].total());
     // Without phases there is one phase, and the oracle is the best static value.
-    let has_oracle = reports.len() == plan.values.len() + 3;
     let oracle_figures = if has_oracle {
         Some(&reports[plan.values.len() + 1]).filter(|r| !r.partial).map(Report::total)
     } else {

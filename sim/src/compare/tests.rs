@@ -4,6 +4,7 @@
 use super::*;
 use crate::report::{Change, DiskReport, PhaseReport, Second};
 use keepahead_core::sample::Counters;
+use keepahead_policies::rules::Rules;
 use std::convert::Infallible;
 
 /// Ten seconds in two phases: `scan` gains with the value, `random` loses with it.
@@ -88,7 +89,7 @@ fn the_oracle_takes_each_phases_best_and_beats_every_static_value() {
         }
         Ok::<_, Infallible>(report)
     };
-    let c = compare(lopsided, &plan, || false).unwrap();
+    let c = compare(lopsided, &plan, &[&Rules], || false).unwrap();
     assert_eq!((c.criterion, c.best), (Criterion::Throughput, Some(Kib(256))));
     assert_eq!(c.oracle.iter().map(|p| p.value).collect::<Vec<_>>(), [Kib(1024), Kib(64)]);
     let names: Vec<&str> = c.rows.iter().map(|r| r.control.as_str()).collect();
@@ -108,7 +109,7 @@ fn where_arrival_is_paced_stall_decides_and_the_smallest_of_equals_wins() {
         }
         Ok::<_, Infallible>(report)
     };
-    let c = compare(paced, &plan(), || false).unwrap();
+    let c = compare(paced, &plan(), &[&Rules], || false).unwrap();
     assert_eq!((c.criterion, c.best), (Criterion::Stall, Some(Kib(256))));
     // 20 µs against 10 µs, each with the 1 µs of a cached page.
     let regret = c.rows[0].regret_percent.unwrap();
@@ -121,7 +122,7 @@ fn runs_that_were_interrupted_are_never_the_best_and_have_no_regret() {
         let partial = matches!(control, Control::Static(Kib(16384)));
         Ok::<_, Infallible>(Report { partial, ..made_up(control)? })
     };
-    let c = compare(interrupted, &plan(), || true).unwrap();
+    let c = compare(interrupted, &plan(), &[&Rules], || true).unwrap();
     assert!(c.partial && c.best.is_some_and(|best| best < Kib(16384)));
     let row = c.rows.iter().find(|r| r.partial).unwrap();
     assert_eq!((row.regret_percent, row.settle_s), (None, None));
@@ -132,7 +133,7 @@ fn runs_that_were_interrupted_are_never_the_best_and_have_no_regret() {
 fn the_number_of_threads_changes_no_byte() {
     let bytes = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let c = pool.install(|| compare(made_up, &plan(), || false)).unwrap();
+        let c = pool.install(|| compare(made_up, &plan(), &[&Rules], || false)).unwrap();
         (serde_json::to_vec(&c).unwrap(), crate::output::plot::policies(&c).unwrap())
     };
     assert_eq!(bytes(1), bytes(4));
@@ -141,7 +142,7 @@ fn the_number_of_threads_changes_no_byte() {
 #[test]
 fn the_table_reads_as_shown() {
     let plan = Plan { values: vec![Kib(64), Kib(1024)], ..plan() };
-    let c = compare(made_up, &plan, || false).unwrap();
+    let c = compare(made_up, &plan, &[&Rules], || false).unwrap();
     insta::assert_snapshot!(crate::output::table::comparison(&c));
     let csv = String::from_utf8(crate::output::csv::csv(&c.rows).unwrap()).unwrap();
     assert_eq!(csv.lines().count(), 1 + c.rows.len());
@@ -150,7 +151,7 @@ fn the_table_reads_as_shown() {
 
 #[test]
 fn plots_name_axes_units_and_controls() {
-    let c = compare(made_up, &plan(), || false).unwrap();
+    let c = compare(made_up, &plan(), &[&Rules], || false).unwrap();
     let shown: Vec<&Report> = [0, c.reports.len() - 2, c.reports.len() - 1].map(|i| &c.reports[i]).to_vec();
     let window = crate::output::plot::window(&shown).unwrap();
     for text in ["time (s)", "read_ahead_kb (KiB)", "default", "per-phase oracle", "rules-1"] {

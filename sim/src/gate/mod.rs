@@ -14,6 +14,7 @@ use crate::compare::{Comparison, Plan, Row, compare};
 use crate::scenario::{Band, Scenario, ScenarioError};
 use crate::spec::Control;
 use crate::world::{self, WorldError};
+use keepahead_policies::rules::Rules;
 
 /// Why there is nothing to measure.
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +73,11 @@ impl Outcome {
     }
 }
 
-/// Runs the scenario under the default, the static values of its ladder, the oracle and keepahead. Runs share the cores (rayon).
+/// Runs the scenario under the default, the static values of its ladder, the oracle and keepahead by its rules. Runs share the cores (rayon).
 pub fn gate(scenario: &Scenario) -> Result<Outcome, GateError> {
     let plan = Plan::of(&scenario.spec()?, scenario.settings()?, scenario.ladder());
     let run = |control: &Control| -> Result<_, GateError> { Ok(world::run(scenario.spec()?, control, &())?) };
-    let mut comparison = compare(run, &plan, || false)?;
+    let mut comparison = compare(run, &plan, &[&Rules], || false)?;
     let reports = std::mem::take(&mut comparison.reports);
     let worst_moment = worst_moment(comparison.criterion, &reports[reports.len() - 1], &reports[0]);
     let mut outcome = Outcome { comparison, worst_moment, checks: Vec::new() };

@@ -3,11 +3,13 @@
 
 use super::input::{Input, InputArgs};
 use super::progress::Progress;
-use super::run::{save, value_kib};
+use super::run::{ModelArgs, save, value_kib};
 use super::{Threads, exit};
 use crate::cli::{Exit, Format, Refused, output};
 use clap::Args;
+use keepahead_core::policy::Policy;
 use keepahead_core::units::Kib;
+use keepahead_policies::rules::Rules;
 use keepahead_sim::compare::{Comparison, Plan, Row, compare};
 use keepahead_sim::output::{csv, plot, table};
 use keepahead_sim::report::Report;
@@ -22,6 +24,8 @@ pub struct CompareArgs {
     /// half of its smallest cache].
     #[arg(long, value_name = "KIB,…", value_delimiter = ',', value_parser = value_kib)]
     pub values: Vec<Kib>,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Write the table's rows here.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -52,10 +56,13 @@ fn one(args: &CompareArgs) -> anyhow::Result<Comparison> {
     let kernel = args.input.kernel.unwrap_or_else(|| input.kernel());
     let seed = args.input.seed.unwrap_or_else(|| input.seed());
     let plan = plan(args, &input, kernel, seed)?;
-    let runs = plan.values.len() as u64 + if plan.phases.len() > 1 { 3 } else { 2 };
+    let learned = args.model.learned()?;
+    let policies: [&(dyn Policy + Sync); 2] = [&Rules, &*learned];
+    let others = if plan.phases.len() > 1 { 2 } else { 1 };
+    let runs = plan.values.len() as u64 + others + policies.len() as u64;
     let progress = Progress::new(input.seconds().map(|seconds| seconds.saturating_mul(runs)))?;
     let run = |control: &Control| input.run(kernel, seed, control, &progress);
-    args.threads.pool()?.install(|| compare(run, &plan, || progress.stopped()))
+    args.threads.pool()?.install(|| compare(run, &plan, &policies, || progress.stopped()))
 }
 
 fn plan(args: &CompareArgs, input: &Input, kernel: Generation, seed: u64) -> anyhow::Result<Plan> {

@@ -15,7 +15,6 @@ use keepahead_sim::spec::Control;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::OnceLock;
 
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -24,12 +23,28 @@ pub struct RunArgs {
     /// Who sets read_ahead_kb: default, rules, learned, or a value in KiB.
     #[arg(long, value_name = "POLICY", default_value = "rules")]
     pub policy: Who,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Write each second's figures of each disk here.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Write plots (window.svg, hit-and-waste.svg) into this directory.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
+}
+
+/// A model of the user's own.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// The learned policy's model, as `keepahead train --out` writes it [default: the one that ships].
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    pub fn learned(&self) -> anyhow::Result<Box<dyn Policy + Send + Sync>> {
+        crate::policy::load(PolicyName::Learned, self.model.as_deref())
+    }
 }
 
 /// A policy by name, as options take it.
@@ -52,23 +67,16 @@ impl FromStr for Who {
 }
 
 impl Who {
-    pub fn control(self, settings: &Settings) -> Control<'static> {
+    /// `learned`: the policy of that name.
+    pub fn control<'a>(self, settings: &Settings, learned: &'a dyn Policy) -> Control<'a> {
         use keepahead_sim::sweep::Who as By;
         match self.0 {
             By::Default => Control::Default,
             By::Static(value) => Control::Static(value),
             By::Rules => Control::Keepahead { policy: &Rules, settings: settings.clone() },
-            By::Learned => Control::Keepahead { policy: learned(), settings: settings.clone() },
+            By::Learned => Control::Keepahead { policy: learned, settings: settings.clone() },
         }
     }
-}
-
-/// The shipped model's policy, loaded once.
-fn learned() -> &'static dyn Policy {
-    static LEARNED: OnceLock<Box<dyn Policy + Send + Sync>> = OnceLock::new();
-    // A model that this version refuses does not pass its tests; the rules are what any agent would go on with.
-    let load = || keepahead_policies::named(PolicyName::Learned).unwrap_or_else(|_| Box::new(Rules));
-    &**LEARNED.get_or_init(load)
 }
 
 /// A value of `read_ahead_kb` on the command line. 0 turns readahead off and is a value too.
@@ -79,7 +87,8 @@ pub fn value_kib(text: &str) -> Result<Kib, String> {
 
 pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
     let input = Input::load(&args.input.file, &args.input.machine)?;
-    let control = args.policy.control(&input.settings()?);
+    let learned = args.model.learned()?;
+    let control = args.policy.control(&input.settings()?, &*learned);
     let progress = Progress::new(input.seconds())?;
     let kernel = args.input.kernel.unwrap_or_else(|| input.kernel());
     let report = input.run(kernel, args.input.seed.unwrap_or_else(|| input.seed()), &control, &progress)?;

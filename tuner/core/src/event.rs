@@ -191,6 +191,9 @@ pub enum What {
         to: Kib,
         proposal: Proposal,
         evidence: Evidence,
+        /// Name and version of whoever proposes; empty in journals of versions before it was written.
+        #[serde(default)]
+        policy: String,
     },
     /// Nothing is done, and why; recorded when the reason changes.
     Held {
@@ -202,6 +205,8 @@ pub enum What {
         to: Kib,
         proposal: Proposal,
         evidence: Evidence,
+        #[serde(default)]
+        policy: String,
     },
     BlockEnded {
         trial: u64,
@@ -398,6 +403,9 @@ pub struct Block {
     pub demanded_mib: f64,
     pub hit_ratio: Option<f64>,
     pub stall_ms_per_mib: Option<f64>,
+    /// Stall over what the same load cost before the trial ([`crate::matched`]): what the verdict compares. `None` where nothing can be compared.
+    #[serde(default)]
+    pub stall_ratio: Option<f64>,
     pub device_mib: f64,
     pub waste_mib: f64,
 }

@@ -91,6 +91,8 @@ impl CoolDown {
     }
 }
 
+/// Largest step of a suggestion without a trial behind it.
+const UNPROVEN_STEP: u32 = 4;
 /// Longest pause after trials that came to nothing: the candidates are no worse for that.
 const VOID_MOST: Nanos = Nanos::from_secs(60);
 /// Evicted speculative pages per demanded page up to which nothing is evicted.
@@ -141,11 +143,18 @@ pub fn fills(features: &Features, seconds: &[Span], pressure: &Pressure) -> bool
     features.mmap_share > 0.5 && features.evicted <= EVICTED && fits && rises
 }
 
-/// The value as a jump without a trial behind it may take it: at most `max_step` away from the present one.
+/// Bounds of a candidate that no trial has proven: within those given, at most `max_step` away from the present value. Never empty where
+/// those given are not: a value far outside of them may be brought back to the nearest.
+pub fn within_step(current: Kib, floor: Kib, ceiling: Kib, max_step: u32) -> (Kib, Kib) {
+    let step = max_step.max(2);
+    let (low, high) = (Kib(current.0 / step).max(floor).min(ceiling), Kib(current.0.saturating_mul(step)).min(ceiling));
+    (low, high.max(low))
+}
+
+/// The value as a suggestion that no trial will prove may have it.
 pub fn limit_step(wanted: Kib, current: Kib, settings: &Settings) -> Kib {
-    let step = settings.max_step.max(2);
-    let (low, high) = (Kib((current.0 / step).max(settings.floor.0)), Kib(current.0.saturating_mul(step)));
-    wanted.clamp(low, high.max(low))
+    let (low, high) = within_step(current, settings.floor, settings.ceiling, settings.max_step.min(UNPROVEN_STEP));
+    wanted.clamp(low, high)
 }
 
 /// Largest value that may be tried: the configured one, or available memory over the streams that are active. A stream can have two windows in the cache: the one that is being used and
@@ -257,5 +266,14 @@ mod tests {
     fn steps_without_a_trial_are_limited() {
         assert_eq!(limit_step(Kib(4096), Kib(128), &Settings::default()), Kib(512));
         assert_eq!(limit_step(Kib(4), Kib(128), &Settings::default()), Kib(32));
+    }
+
+    #[test]
+    fn steps_of_trials_are_limited_and_a_value_outside_the_bounds_comes_back_to_them() {
+        let within = |current, step| within_step(Kib(current), Kib(4), Kib(16384), step);
+        assert_eq!(within(128, 4), (Kib(32), Kib(512)));
+        assert_eq!(within(128, 4096), (Kib(4), Kib(16384)));
+        assert_eq!(within(131_072, 4), (Kib(16384), Kib(16384)));
+        assert_eq!(within(0, 4), (Kib(4), Kib(4)));
     }
 }

@@ -64,8 +64,15 @@ fn count(trials: u32) -> String {
 }
 
 fn before_us(pattern: Pattern, context: &Context, present: Present) -> Option<(Kib, String)> {
-    let other = present.kept_for.filter(|p| *p != pattern)?;
-    let why = format!("is what was set before keepahead; {} was kept for {other} access, not for {pattern}", context.current);
+    let why = match present.kept_for? {
+        // The search began at another pattern's value, and has not come by it.
+        kept_for if kept_for == pattern => {
+            format!("is what was set before keepahead, and was not tried for {pattern} access yet")
+        }
+        other => {
+            format!("is what was set before keepahead; {} was kept for {other} access, not for {pattern}", context.current)
+        }
+    };
     Some((present.original, why))
 }
 
@@ -128,8 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_kept_for_another_pattern_gives_way_to_the_original() {
+    fn where_a_search_ends_the_original_is_tried_unless_it_was_already() {
         assert_eq!(wanted(settled(), None, &[], 16384), Some(128));
-        assert_eq!(wanted(Decision::Settled { pattern: Pattern::RandomMmap }, None, &[], 16384), None);
+        assert_eq!(wanted(settled(), None, &[128], 16384), None);
+        let same = Decision::Settled { pattern: Pattern::RandomMmap };
+        assert_eq!(wanted(same.clone(), None, &[], 16384), Some(128));
+        assert_eq!(wanted(same, None, &[128], 16384), None);
     }
 }

@@ -114,7 +114,7 @@ impl Default for Settings {
         Settings {
             floor: Kib(4),
             ceiling: Kib(16384),
-            max_step: 4,
+            max_step: 4096,
             memory_share: 0.125,
             window_slots: 3,
             min_demand_pages_per_s: 25.0,

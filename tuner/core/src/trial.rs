@@ -212,7 +212,8 @@ impl Trial {
         }
         self.blocks.push((self.arm, span));
         self.others.end(others);
-        Turn { block: Some(block(self.arm, self.value(), &span)), next: self.after_block(mark, others, settings) }
+        let stall_ratio = compare(&span, &self.baseline).map(|against| against.log_stall.exp());
+        Turn { block: Some(block(self.arm, self.value(), stall_ratio, &span)), next: self.after_block(mark, others, settings) }
     }
 
     /// Whether the new value's blocks so far are far below the old one's level. Only blocks that have ended count, so the coin of the one
@@ -398,10 +399,12 @@ fn doubt(mut verdict: Verdict, thin: bool, region: bool) -> Verdict {
         let above = |enough: f64| verdict.stall_ratio.is_some_and(|r| r.high > enough);
         if thin && above(PLAIN) {
             verdict.outcome = Outcome::Void;
-            verdict.reason = "the gain is too small to believe after a second".into();
+            verdict.reason =
+                format!("the gain is too small to believe after a second (the upper end of stall must be below x{PLAIN:.2})");
         } else if above(ONE_WAY_GAIN) {
             verdict.outcome = Outcome::Reverted;
-            verdict.reason = "the gain is too small to believe".into();
+            verdict.reason =
+                format!("the gain is too small to believe (the upper end of stall must be below x{ONE_WAY_GAIN:.2})");
         }
         verdict.reason += match region {
             true => "; without it was measured before only, because the cache takes time to change",
@@ -430,7 +433,7 @@ fn changed(baseline: &Span, now: &Span) -> Option<String> {
         .or_else(|| moved("the share of long runs", a.long_share(), b.long_share()))
 }
 
-fn block(arm: Arm, read_ahead: Kib, span: &Span) -> Block {
+fn block(arm: Arm, read_ahead: Kib, stall_ratio: Option<f64>, span: &Span) -> Block {
     let (c, e) = (&span.counters, evidence(span));
     Block {
         arm,
@@ -439,6 +442,7 @@ fn block(arm: Arm, read_ahead: Kib, span: &Span) -> Block {
         demanded_mib: mib((c.demanded() * PAGE_BYTES) as f64),
         hit_ratio: e.hit_ratio,
         stall_ms_per_mib: e.stall_ms_per_mib,
+        stall_ratio,
         device_mib: mib(c.dev_read_bytes as f64),
         waste_mib: mib((c.spec_evicted * PAGE_BYTES) as f64),
     }

@@ -149,7 +149,7 @@ impl Look<'_> {
         let ratio = harm(&self.stalls)?;
         let percent = (ratio.exp() - 1.0) * 100.0;
         Some(match ratio > self.settings.stall_margin.ln() {
-            true => (Outcome::Aborted, format!("stall seems {percent:.0} % worse")),
+            true => (Outcome::Aborted, format!("stall seems {percent:.0} % worse than in the old blocks and before them")),
             false => (Outcome::Reverted, "no gain in sight, and harm cannot be excluded".into()),
         })
     }

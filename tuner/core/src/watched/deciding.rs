@@ -4,7 +4,7 @@
 use super::{LEFT_OVER_MOST, Said, Watched};
 use crate::event::{Hold, Outcome, Pattern, Proposal, SetReason, What};
 use crate::features::{Features, evidence};
-use crate::guard::{admit, ceiling, fills, limit_step};
+use crate::guard::{admit, ceiling, fills, limit_step, within_step};
 use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
 use crate::recall::{Present, recall};
@@ -139,7 +139,7 @@ impl Watched {
     ) {
         match self.admit(proposal, window, features, around) {
             Err(hold) => self.hold(around.now, hold, out),
-            Ok(proposal) if around.dry_run => self.suggest(proposal, window, around.now, out),
+            Ok(proposal) if around.dry_run => self.suggest(proposal, window, around, out),
             Ok(proposal) => self.begin_trial(proposal, None, window, mark, around, next_trial, out),
         }
     }
@@ -168,9 +168,11 @@ impl Watched {
     fn ask_of(&self, features: &Features, whole: bool, around: &Surroundings) -> Decision {
         // What memory does not allow is no candidate: it would come back smaller, and be asked for again.
         let ceiling = ceiling(features, &around.pressure, around.settings).max(around.settings.floor);
-        let context = Context { whole, ceiling, ..self.context(features, around.settings) };
+        let all = Context { whole, ceiling, ..self.context(features, around.settings) };
+        let (floor, ceiling) = within_step(self.current(), all.floor, all.ceiling, around.settings.max_step);
         let present = Present { kept_for: self.standing.and_then(|s| s.pattern), original: self.device.original };
-        recall(around.policy.decide(&context), &context, present)
+        // What was proven, or was there before, may be any step away.
+        recall(around.policy.decide(&Context { floor, ceiling, ..all }), &all, present)
     }
 
     pub(crate) fn context<'a>(&'a self, features: &'a Features, settings: &Settings) -> Context<'a> {
@@ -298,12 +300,13 @@ impl Watched {
         self.cool.ready(around.now, around.settings)
     }
 
-    pub(super) fn suggest(&mut self, proposal: Proposal, window: &Window, now: Nanos, out: &mut Output) {
+    pub(super) fn suggest(&mut self, proposal: Proposal, window: &Window, around: &Surroundings, out: &mut Output) {
         let to = proposal.read_ahead;
         if self.said != Some(Said::Proposed(to)) {
             self.said = Some(Said::Proposed(to));
             let evidence = evidence(&window.span);
-            out.records.push(self.record(now, What::Proposed { from: self.current(), to, proposal, evidence }));
+            let what = What::Proposed { from: self.current(), to, proposal, evidence, policy: around.policy.name().into() };
+            out.records.push(self.record(around.now, what));
         }
     }
 }

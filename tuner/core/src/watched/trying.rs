@@ -37,7 +37,14 @@ impl Watched {
         self.cool.started(around.now);
         self.said = None;
         let evidence = evidence(&window.span);
-        let what = What::TrialStarted { trial: id, from, to, proposal: proposal.clone(), evidence };
+        let what = What::TrialStarted {
+            trial: id,
+            from,
+            to,
+            proposal: proposal.clone(),
+            evidence,
+            policy: around.policy.name().into(),
+        };
         out.records.push(self.record(around.now, what));
         let trial = Trial::begin(id, from, proposal, self.slots.spans(), mark).of_region(change);
         self.mode = Mode::Trial(Box::new(trial));
