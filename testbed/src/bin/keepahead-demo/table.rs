@@ -27,10 +27,11 @@ pub fn print(schedule: &Schedule, live: &Live, without: &Pass, sweep: &Sweep, wi
             with.whole(phase)
         );
         println!("{row}");
-        if share < ENOUGH {
+        // The default is one of the static values.
+        if tuned < default * ENOUGH {
+            remarks.push(format!("{name}: worse than the default, left alone; {}", why(with.words(phase))));
+        } else if share < ENOUGH {
             remarks.push(format!("{name}: behind the best static value; {}", why(with.words(phase))));
-        } else if tuned < default * ENOUGH {
-            remarks.push(format!("{name}: behind the default; {}", why(with.words(phase))));
         }
     }
     println!(
