@@ -2,6 +2,7 @@
 //! The built program from outside: help, usage errors, `check-config` and `doctor`, each with its exit code and output stream.
 
 use assert_cmd::Command;
+use keepahead::journal::{AgentLock, Journal};
 use std::path::{Path, PathBuf};
 
 fn keepahead() -> Command {
@@ -87,6 +88,24 @@ fn an_absent_config_is_1() {
     let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
     assert_eq!(code, 1);
     assert!(err.contains("/nonexistent/keepahead.toml: cannot be read"), "{err}");
+}
+
+#[test]
+fn restoring_beside_an_agent_is_4() {
+    let dir = tempfile::tempdir().unwrap();
+    let _agent = AgentLock::take(&Journal::lock_path(dir.path())).unwrap();
+    let (code, _, err) = run(&["restore", "--state-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("already running here with pid"), "{err}");
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_126_or_127_as_in_shells() {
+    for (command, wanted) in [("no-such-command-anywhere", 127), ("/etc/passwd", 126)] {
+        let (code, _, err) = run(&["exec", "--socket", "/nonexistent/control.sock", "--", command]);
+        assert_eq!(code, wanted, "{err}");
+        assert!(err.contains(&format!("keepahead: {command}: ")), "{err}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::{applied, device, open, tick};
 use keepahead::cli::history::{self, Filter};
 use keepahead::journal::{Journal, Release};
+use keepahead_core::device::Device;
 use keepahead_core::event::*;
 use keepahead_core::units::{Kib, Nanos};
 use std::path::Path;
@@ -119,8 +120,21 @@ fn json_lines_carry_the_same_and_filters_hold() {
     assert_eq!(lines[0]["blocks"].as_array().unwrap().len(), 2);
     let last = Filter { last: Some(1), device: Some("nvme0n1".into()) };
     assert!(told(dir.path(), &last, false).contains("back to 128 KiB"));
-    let other = Filter { device: Some("sda".into()), ..Filter::default() };
-    assert!(told(dir.path(), &other, false).starts_with("Nothing was tried of sda yet"));
+}
+
+#[test]
+fn a_device_that_was_only_watched_is_told_from_one_that_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(dir.path());
+    note(&mut journal, trial(1, Outcome::Kept));
+    let Device { bdi, label, original, .. } = device(1);
+    journal.record(&[Record { at: Nanos(1), bdi, label, what: What::Appeared { original } }]).unwrap();
+    journal.flush().unwrap();
+    let of = |name: &str| Filter { device: Some(name.into()), ..Filter::default() };
+    assert!(told(dir.path(), &of("nvme1n1"), false).starts_with("Nothing was tried of nvme1n1 yet"));
+    assert!(told(dir.path(), &of("259:1"), false).starts_with("Nothing was tried of 259:1 yet"));
+    let error = history::run(dir.path(), &of("sda"), false, &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, "the journal speaks of no device sda; it does of nvme0n1, nvme1n1");
 }
 
 #[test]

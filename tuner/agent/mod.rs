@@ -102,10 +102,10 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
 
 /// The machine's lock, and the state directory's for those who look there.
 fn locks(state_dir: &Path) -> anyhow::Result<[AgentLock; 2]> {
+    let machine = AgentLock::take(Path::new(LOCK))?;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state directory {} could not be made; choose another --state-dir", state_dir.display()))?;
-    let lock = |path: &Path| AgentLock::take(path).map_err(|e| Refused::new(Exit::Locked, e.to_string()));
-    Ok([lock(Path::new(LOCK))?, lock(&Journal::lock_path(state_dir))?])
+    Ok([machine, AgentLock::take(&Journal::lock_path(state_dir))?])
 }
 
 /// CLOCK_MONOTONIC, the clock of all records.

@@ -39,7 +39,8 @@ pub fn become_command(shim: &Shim<'_>, command: &[OsString]) -> anyhow::Result<E
         Err(e) => eprintln!("keepahead: no agent at {}: {e}; running the command without it", socket.display()),
     }
     let failed = process.exec();
-    Err(Refused::new(Exit::Failure, format!("{}: {failed}", program.display())).into())
+    let exit = if failed.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::NotExecutable };
+    Err(Refused::new(exit, format!("{}: {failed}", program.display())).into())
 }
 
 fn preload(process: &mut Command, shim: &Shim<'_>, socket: &Path) -> anyhow::Result<()> {

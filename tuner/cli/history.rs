@@ -5,6 +5,7 @@
 use super::story::{Event, Released, Story, Trial, load};
 use crate::journal::{self, Journal, JournalError};
 use keepahead_core::event::{Arm, Block, Evidence, Interval, Outcome, Verdict, What};
+use rusqlite::Connection;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -14,6 +15,8 @@ pub enum HistoryError {
     Journal(#[from] JournalError),
     #[error("output: {0}")]
     Output(#[from] io::Error),
+    #[error("the journal speaks of no device {name}; it does of {}", known.join(", "))]
+    NoSuchDevice { name: String, known: Vec<String> },
 }
 
 /// What to tell.
@@ -37,7 +40,16 @@ pub fn run(state_dir: &Path, filter: &Filter, json: bool, out: &mut dyn Write) -
         }
         other => other?,
     };
-    let (mut stories, unreadable) = load(&conn).map_err(|source| JournalError::Read { path, source })?;
+    let unread = |source| JournalError::Read { path: path.clone(), source };
+    let (mut stories, unreadable) = load(&conn).map_err(unread)?;
+    if let Some(name) = &filter.device {
+        let known = devices(&conn).map_err(unread)?;
+        if !known.is_empty() && !known.iter().flatten().any(|known| known == name) {
+            let mut known: Vec<String> = known.into_iter().map(|[label, _]| label).collect();
+            known.dedup();
+            return Err(HistoryError::NoSuchDevice { name: name.clone(), known });
+        }
+    }
     stories.retain(|s| filter.device.as_deref().is_none_or(|name| s.is_about(name)));
     let skipped = filter.last.map_or(0, |n| stories.len().saturating_sub(n));
     for story in &stories[skipped..] {
@@ -58,6 +70,12 @@ pub fn run(state_dir: &Path, filter: &Filter, json: bool, out: &mut dyn Write) -
         }
     }
     Ok(())
+}
+
+/// Label and bdi of every device that the journal speaks of, by label.
+fn devices(conn: &Connection) -> rusqlite::Result<Vec<[String; 2]>> {
+    let mut q = conn.prepare("SELECT label, bdi FROM record UNION SELECT label, bdi FROM release ORDER BY label")?;
+    q.query_map([], |r| Ok([r.get(0)?, r.get(1)?]))?.collect()
 }
 
 fn tell(story: &Story, out: &mut dyn Write) -> io::Result<()> {

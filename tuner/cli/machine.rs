@@ -61,8 +61,11 @@ fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
     let roots = Roots::default();
     let mut actuator = agent::open_actuator(&config, &roots);
     let (info, knobs) = (agent::run_info(&config, &roots), agent::LiveKnobs::new(&roots, Some(&mut actuator)));
-    restore::run(&state_dir, args.device.as_deref(), info, &knobs, &mut std::io::stdout().lock())?;
-    Ok(Exit::Ok)
+    match restore::run(&state_dir, args.device.as_deref(), info, &knobs, &mut std::io::stdout().lock()) {
+        // Its own kind says which exit code it is.
+        Err(restore::RestoreError::Lock(lock)) => Err(lock.into()),
+        done => done.map(|()| Exit::Ok).map_err(Into::into),
+    }
 }
 
 /// The step of this version, with the state that a checkpoint holds.

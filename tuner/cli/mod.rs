@@ -40,7 +40,7 @@ mod train;
 
 #[cfg(target_os = "linux")]
 pub use doctor::{Check, Report, Status};
-pub use exit::{Exit, Refused};
+pub use exit::{Exit, Refused, in_words};
 #[cfg(target_os = "linux")]
 pub use machine::config_and_state_dir;
 pub use output::Format;
@@ -246,13 +246,13 @@ pub struct CheckConfigArgs {
     pub file: Option<PathBuf>,
 }
 
-/// Parses the command line, runs the verb, says what went wrong on standard error.
 /// `1/N`, as `--sample-files` takes it.
 fn one_in(text: &str) -> Result<u32, String> {
     let n = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|n| (1..=1 << 20).contains(n));
     n.ok_or_else(|| format!("{text:?} is no share of files: write 1/N with N from 1 (all) to 1048576, such as 1/16"))
 }
 
+/// Parses the command line, runs the verb, says what went wrong on standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli) {
@@ -262,7 +262,7 @@ pub fn main() -> ExitCode {
             if output::is_broken_pipe(&error) {
                 return Exit::Ok.into();
             }
-            eprintln!("keepahead: {error:#}");
+            eprintln!("keepahead: {}", exit::in_words(&error));
             Exit::of(&error).into()
         }
     }

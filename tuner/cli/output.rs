@@ -3,7 +3,7 @@
 //! carries results only.
 
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -46,7 +46,8 @@ pub fn log_to_stderr(filter: &str, format: Format) -> anyhow::Result<()> {
         let message = format!("{name} = {text:?} is no log filter ({e}); write a level such as info, or keepahead=debug");
         super::Refused::new(super::Exit::Usage, message)
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(colour);
     // A second start (two verbs in one test process) keeps the first one.
     let _ = match format {
         Format::Text => log.try_init(),

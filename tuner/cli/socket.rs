@@ -30,7 +30,7 @@ impl Socket {
     pub fn call<F: AsFd>(&mut self, method: &str, parameters: Value, files: &[F]) -> anyhow::Result<Value> {
         let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         match self.connection.call(method, parameters, &fds) {
-            Err(refused @ ClientError::Refused { .. }) => Err(Refused::new(Exit::Failure, refused.to_string()).into()),
+            Err(refused @ ClientError::Refused { .. }) => Err(Refused::new(Exit::Failure, in_words(&refused)).into()),
             reply => reply.context("the agent's answer"),
         }
     }
@@ -41,6 +41,25 @@ impl Socket {
     }
 }
 
+/// A refusal as a person reads it; one that only a program can meet is left as it came.
+fn in_words(refused: &ClientError) -> String {
+    let ClientError::Refused { error, parameters } = refused else { return refused.to_string() };
+    let word = |name: &str| parameters[name].as_str().unwrap_or_default();
+    match error.as_str() {
+        "InvalidValue" => format!("{} = {}: allowed is {}", word("parameter"), word("value"), word("allowed")),
+        "NoSuchDevice" => {
+            let known: Vec<&str> = parameters["known"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            format!("no tunable device is called {}; known are {}", word("device"), known.join(", "))
+        }
+        "NotPermitted" => {
+            let (method, needs, user) = (word("method"), word("needs"), word("user"));
+            format!("{method} needs the class {needs}, which {user} does not have; see [control] in the configuration")
+        }
+        "Failed" | "Busy" => word("reason").to_owned(),
+        _ => refused.to_string(),
+    }
+}
+
 /// Where the agent listens: the argument, else `KEEPAHEAD_SOCKET`, else the configuration.
 pub fn path(at: &SocketArgs) -> anyhow::Result<PathBuf> {
     let named = at.socket.clone().or_else(|| std::env::var_os("KEEPAHEAD_SOCKET").filter(|p| !p.is_empty()).map(PathBuf::from));
@@ -48,4 +67,20 @@ pub fn path(at: &SocketArgs) -> anyhow::Result<PathBuf> {
         Some(path) => path,
         None => Config::load_or_default(None)?.control.socket,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_refusal_reads_as_a_sentence() {
+        let told = |error: &str, parameters| in_words(&ClientError::Refused { error: error.into(), parameters });
+        let pin = json!({ "parameter": "value_kib", "value": "65", "allowed": "a power of two from 4 to 16384" });
+        assert_eq!(told("InvalidValue", pin), "value_kib = 65: allowed is a power of two from 4 to 16384");
+        let device = json!({ "device": "sdz", "known": ["sda", "sdb"] });
+        assert_eq!(told("NoSuchDevice", device), "no tunable device is called sdz; known are sda, sdb");
+        assert_eq!(told("Failed", json!({ "reason": "sda is not pinned" })), "sda is not pinned");
+    }
 }

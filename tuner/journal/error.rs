@@ -8,7 +8,7 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum JournalError {
-    #[error("state directory {path}: cannot be created or written: {source}; run as root, or choose another with --state-dir")]
+    #[error("state directory {path}: cannot be created or written: {source}{}, or choose another --state-dir", way_out(source))]
     Directory { path: PathBuf, source: io::Error },
     #[error(
         "journal {path} has format {found}, this keepahead knows up to {known}: a newer version wrote it; use that version, or move the \
@@ -40,6 +40,16 @@ pub enum JournalError {
     RestoreFile { path: PathBuf, source: io::Error },
     #[error("{path} could not be set aside as {to}: {source}; move it away by hand")]
     SetAside { path: PathBuf, to: PathBuf, source: io::Error },
+}
+
+/// What a person can do about a file that cannot be written, after a semicolon.
+pub(super) fn way_out(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; run as root",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space there",
+        io::ErrorKind::ReadOnlyFilesystem => "; remount it writable",
+        _ => "",
+    }
 }
 
 impl JournalError {

@@ -2,6 +2,7 @@
 //! One agent a machine: an exclusive `flock` on a file, which the kernel drops when its holder dies, however it dies. The file names
 //! the holder's pid for people; the lock is the truth.
 
+use super::error::way_out;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,7 +14,7 @@ use thiserror::Error;
 pub enum LockError {
     #[error("keepahead is already running here with pid {pid} (lock {path}): one agent a machine; stop that one first")]
     Held { path: PathBuf, pid: String },
-    #[error("lock file {path}: {source}; run as root, or choose another --state-dir")]
+    #[error("lock file {path}: {source}{}", way_out(source))]
     Io { path: PathBuf, source: std::io::Error },
 }
 
@@ -65,5 +66,16 @@ mod tests {
     fn a_missing_directory_is_named() {
         let told = AgentLock::take(Path::new("/nonexistent/agent.lock")).unwrap_err().to_string();
         assert!(told.contains("/nonexistent/agent.lock"), "{told}");
+    }
+
+    #[test]
+    fn root_is_advised_where_rights_are_missing_and_nowhere_else() {
+        let told =
+            |errno| LockError::Io { path: "/run/keepahead.lock".into(), source: std::io::Error::from_raw_os_error(errno) };
+        let told = |errno| told(errno).to_string();
+        assert!(told(libc::EACCES).ends_with("; run as root"), "{}", told(libc::EACCES));
+        assert!(told(libc::ENOSPC).ends_with("; free space there"), "{}", told(libc::ENOSPC));
+        assert!(told(libc::EROFS).ends_with("; remount it writable"), "{}", told(libc::EROFS));
+        assert!(told(libc::EIO).ends_with("(os error 5)"), "{}", told(libc::EIO));
     }
 }
