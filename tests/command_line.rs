@@ -84,6 +84,19 @@ fn a_bad_config_is_2_with_file_line_key_and_way_out() {
 }
 
 #[test]
+fn a_group_that_this_machine_lacks_is_a_warning() {
+    let (_dir, file) = config("[control]\ngroup = \"no-such-group\"\n");
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap()]);
+    let name = file.display();
+    assert_eq!(code, 0);
+    assert!(out.starts_with(&format!("{name}: ok\n{name}: warning: control.group = no-such-group: no such group")), "{out}");
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap(), "--format", "json"]);
+    let line: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, line["ok"].as_bool()), (0, Some(true)));
+    assert!(line["warning"].as_str().unwrap().contains("no-such-group"), "{out}");
+}
+
+#[test]
 fn an_absent_config_is_1() {
     let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
     assert_eq!(code, 1);

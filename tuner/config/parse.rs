@@ -11,6 +11,7 @@ use keepahead_core::units::Nanos;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use tracing_subscriber::EnvFilter;
 
 type Node<'a> = Spanned<DeValue<'a>>;
 
@@ -184,7 +185,13 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
             *v = modes.into_iter().find(|m| format!("{:04o}", m.bits()) == written).ok_or_else(wrong)?;
         }
         Slot::Path(v) => *v = text(value).ok_or_else(wrong)?.into(),
-        Slot::Text(v) => *v = text(value).ok_or_else(wrong)?,
+        Slot::Text(v) => {
+            let text = text(value).ok_or_else(wrong)?;
+            if key.limit == Limit::LogFilter {
+                EnvFilter::try_new(&text).map_err(|e| format!("is no log filter ({e}); write {}", key.limit.range()))?;
+            }
+            *v = text;
+        }
         Slot::Globs(v) => {
             *v = value.as_array().and_then(|a| a.iter().map(|n| text(n.get_ref())).collect()).ok_or_else(wrong)?
         }
@@ -207,7 +214,9 @@ fn wrong_type(key: &Key, value: &DeValue<'_>) -> String {
             format!("wants a whole number{unit}, {}; not {}", key.limit.range(), kind(value))
         }
         Limit::Number { .. } => format!("wants a number{unit}, {}; not {}", key.limit.range(), kind(value)),
-        Limit::Choice(_) | Limit::Bool | Limit::Text | Limit::Globs | Limit::Rules => format!("wants {}", key.limit.range()),
+        Limit::Choice(_) | Limit::Bool | Limit::Text | Limit::LogFilter | Limit::Globs | Limit::Rules => {
+            format!("wants {}", key.limit.range())
+        }
     }
 }
 
@@ -249,6 +258,7 @@ fn number(key: &Key, value: &DeValue<'_>) -> Result<f64, String> {
     };
     let number = written.ok_or_else(|| wrong_type(key, value))?;
     match key.limit {
+        Limit::Number { .. } if number.is_nan() => Err(format!("is no number; wanted is {}", key.limit.range())),
         Limit::Number { low, high } if !(low..=high).contains(&number) => Err(out_of_range(key, number < low)),
         _ => Ok(number),
     }

@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = keys! {
         "model", Limit::Text, "", Path(agent.model), "The learned policy's model: a file that `keepahead train --out` has written. \"shipped\": the one inside the program. Where it is refused, the rules go on.";
         "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or proven ones stay.";
         "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and the lock live. --state-dir wins over it.";
-        "log", Limit::Text, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";
+        "log", Limit::LogFilter, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";
     }
     "open_files" {
         "enabled", Limit::Bool, "", Bool(open_files.enabled), "Refresh open files that still carry the old value. Those that the application advised itself are always left alone.";

@@ -104,6 +104,15 @@ allow = [{ exe = "/bin/sh" }]
 }
 
 #[test]
+fn what_a_run_would_refuse_is_found_with_its_line() {
+    let text = "[trial]\nharm_ratio = nan\n[agent]\nlog = \"foo=bar=baz\"\n";
+    insta::assert_snapshot!(problems(text), @r#"
+    2: trial.harm_ratio = nan: is no number; wanted is 1.01 to 100
+    4: agent.log = "foo=bar=baz": is no log filter (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5); write a level such as "info", or "keepahead=debug"
+    "#);
+}
+
+#[test]
 fn the_floor_is_never_zero_nor_below_a_page() {
     for bad in ["0", "3", "2", "-128", "5", "2097152", "999999999999999999999999"] {
         let said = problems(&format!("[bounds]\nfloor_kib = {bad}\n"));
@@ -183,6 +192,7 @@ fn value(limit: Limit) -> BoxedStrategy<String> {
         Limit::Choice(words) => proptest::sample::select(words).prop_map(|w| format!("\"{w}\"")).boxed(),
         Limit::Bool => any::<bool>().prop_map(|b| b.to_string()).boxed(),
         Limit::Text => quoted,
+        Limit::LogFilter => proptest::sample::select(&["\"warn\"", "\"keepahead=debug,info\""]).prop_map(str::to_owned).boxed(),
         Limit::Globs => proptest::collection::vec(quoted, 0..4).prop_map(|v| format!("[{}]", v.join(", "))).boxed(),
         Limit::Rules => {
             let rule = (quoted, any::<u32>()).prop_map(|(comm, uid)| format!("{{ comm = {comm}, uid = {uid} }}"));

@@ -90,7 +90,8 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-fn group(name: &str) -> Result<Gid, ListenError> {
+/// A group by name or number.
+pub fn group(name: &str) -> Result<Gid, ListenError> {
     let by_name = || Group::from_name(name).ok().flatten().map(|g| g.gid);
     let found = name.parse().ok().map(Gid::from_raw).or_else(by_name);
     found.ok_or_else(|| ListenError::NoSuchGroup { group: name.into() })

@@ -25,7 +25,7 @@ mod workload;
 pub use board::{AgentEnd, Board, DeviceState, Order, Snapshot, board};
 pub use error::ControlError;
 pub use limits::FILES_WITH_WINDOW;
-pub use listen::{ListenError, Listening};
+pub use listen::{ListenError, Listening, group};
 pub use regions::{Held, Region};
 pub use window::{OwnWindow, Roll};
 pub use workload::{Hint, Workload};
