@@ -3,6 +3,7 @@
 //! state that the socket shows.
 
 use super::{Agent, report};
+use crate::cli::in_words;
 use crate::control::{self, Control, ControlError, DeviceState, Listening, Order, Snapshot};
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::Input;
@@ -30,7 +31,7 @@ impl Agent {
                 Some(control)
             }
             Err(e) => {
-                tracing::error!("no control socket: {e:#}");
+                tracing::error!("no control socket: {}", in_words(&e));
                 None
             }
         }
@@ -51,8 +52,12 @@ impl Agent {
 
     pub(super) fn carry_out_orders(&mut self) -> anyhow::Result<()> {
         while let Some(asked) = self.board.as_ref().and_then(|b| b.next_order()) {
-            tracing::info!("control: {:?}", asked.order);
+            let order = asked.order.to_string();
             let answer = self.carry_out(asked.order)?;
+            match &answer {
+                Ok(_) => tracing::info!("control: asked to {order}: done"),
+                Err(why) => tracing::info!("control: asked to {order}: refused: {why}"),
+            }
             self.publish();
             // Who asked may be gone.
             let _ = asked.answer.send(answer);

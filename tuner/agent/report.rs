@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Records as lines: words for people, JSON for machines. Every line says why.
 
+use super::windows::is_apart;
 use crate::sensor::FileUse;
 use keepahead_core::event::{Evidence, Hold, Interval, OpenFiles, Outcome, Record, Verdict, What};
 use keepahead_core::units::{Nanos, PAGE_BYTES};
@@ -37,7 +38,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 /// One line for a person, without the time.
 pub fn text(record: &Record) -> String {
-    format!("{}: {}", record.label, what(&record.what))
+    match &record.what {
+        // Open files: what they read ahead by is said where they are given back.
+        What::Gone if is_apart(&record.bdi) => format!("{}: over; it is no longer tuned apart from its device", record.label),
+        other => format!("{}: {}", record.label, what(other)),
+    }
 }
 
 fn what(what: &What) -> String {
@@ -224,6 +229,7 @@ pub fn clock(at: Nanos, start: Nanos) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keepahead_core::device::BdiName;
     use std::time::Duration;
 
     #[test]
@@ -232,5 +238,13 @@ mod tests {
         assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(1_709_164_800_123), "2024-02-29T00:00:00.123Z");
         assert_eq!(at(1_798_761_599_999), "2026-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn open_files_that_are_given_back_are_no_device_that_is_gone() {
+        let gone =
+            |bdi: &str| text(&Record { at: Nanos(1), bdi: BdiName(bdi.into()), label: "lk on loop0".into(), what: What::Gone });
+        assert_eq!(gone("7:0/rule:lk"), "lk on loop0: over; it is no longer tuned apart from its device");
+        assert_eq!(gone("7:0"), "lk on loop0: the device is gone; nothing to restore");
     }
 }

@@ -161,11 +161,11 @@ impl Agent {
     /// Files that a rule names follow their device again. A client's were seen to by the socket's side.
     fn give_back(&mut self, name: &BdiName) {
         let Some(owner) = self.owners.get(name).filter(|o| o.whose.client().is_none() && self.hands.is_some()) else { return };
-        let device = self.state.devices().find(|d| d.device.bdi == owner.on).map(|d| d.current());
-        if let Some(device) = device
-            && let Err(e) = self.give(name, device)
-        {
-            tracing::warn!("{name}: its files may keep their window until they are closed: {e}");
+        let Some(device) = self.state.devices().find(|d| d.device.bdi == owner.on).map(|d| d.current()) else { return };
+        let label = self.state.devices().find(|d| d.device.bdi == *name).map_or(name.to_string(), |d| d.device.label.clone());
+        match self.give(name, device) {
+            Ok(files) => tracing::info!("{label}: {files} open files have their device's {device} again"),
+            Err(e) => tracing::warn!("{label}: its files may keep their window until they are closed: {e}"),
         }
     }
 
@@ -293,6 +293,11 @@ impl Agent {
             }
         }
     }
+}
+
+/// Whether these are open files that are tuned apart from the device that bears them.
+pub fn is_apart(bdi: &BdiName) -> bool {
+    bdi.0.contains('/')
 }
 
 /// Whether this is the identity of a registered workload's files: no other process will ever have it.

@@ -12,6 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -60,6 +61,21 @@ pub enum Order {
     Unpin(String),
     Reload,
     Restore,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::Pause => f.write_str("pause"),
+            Order::Resume => f.write_str("resume"),
+            Order::TakeBack(None) => f.write_str("take back every device"),
+            Order::TakeBack(Some(device)) => write!(f, "take back {device}"),
+            Order::Pin(device, value) => write!(f, "pin {device} at {value}"),
+            Order::Unpin(device) => write!(f, "unpin {device}"),
+            Order::Reload => f.write_str("read the configuration anew"),
+            Order::Restore => f.write_str("put every original back"),
+        }
+    }
 }
 
 pub type Answer = Result<Value, ControlError>;

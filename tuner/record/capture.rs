@@ -5,7 +5,7 @@
 use super::touch::{Demand, Touches};
 use crate::sensor::attach::{Way, fentry, offered, tp};
 use crate::sensor::cost::{ProgramCost, costs};
-use crate::sensor::ebpf::{explain, failed, kernel_btf};
+use crate::sensor::ebpf::{explain, failed, kernel_btf, permitted};
 use crate::sensor::{Places, SensorError};
 use keepahead_core::device::BdiName;
 use libbpf_rs::query::ProgInfoIter;
@@ -87,6 +87,7 @@ impl Capture {
     /// No BTF, no privilege, lockdown; none of the hooks is offered by this kernel; libbpf refuses.
     pub fn open(filter: &Filter<'_>, places: &Places) -> Result<Capture, SensorError> {
         let btf = kernel_btf(places)?;
+        permitted(places)?;
         let chosen: Vec<Option<&Way>> = HOOKS.iter().map(|hook| hook.ways.iter().find(|way| offered(&btf, way))).collect();
         if chosen.iter().all(Option::is_none) {
             let reason = "this kernel has none of its hooks; use 5.12 or later".to_owned();

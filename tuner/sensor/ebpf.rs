@@ -74,6 +74,7 @@ impl EbpfSensor {
     /// Without the ways in `barred` wherever a hook has others, so that a young kernel can try what an old one has to use.
     pub fn open_without(places: &Places, barred: &[How]) -> Result<EbpfSensor, SensorError> {
         let btf = kernel_btf(places)?;
+        permitted(places)?;
         let mut refused: Vec<(&'static str, String)> = Vec::new();
         loop {
             let plan = plan(&btf, &refused, barred);
@@ -401,16 +402,21 @@ fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorE
 const CAPABILITIES: &[(u32, &str)] = &[(38, "CAP_PERFMON"), (39, "CAP_BPF")];
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Says what a person can do about a refusal: name the missing capability or the lockdown, else what libbpf said.
-pub(crate) fn explain(error: libbpf_rs::Error, places: &Places) -> SensorError {
+/// Names a missing capability. Before anything is loaded: libbpf would print its own two lines about it first.
+pub(crate) fn permitted(places: &Places) -> Result<(), SensorError> {
     let status = std::fs::read_to_string(places.proc.join("self/status")).unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|v| u64::from_str_radix(v.trim(), 16).ok());
     if let Some(caps) = effective.filter(|caps| caps >> CAP_SYS_ADMIN & 1 == 0) {
         let missing: Vec<_> = CAPABILITIES.iter().filter(|(bit, _)| caps >> bit & 1 == 0).map(|(_, name)| *name).collect();
         if !missing.is_empty() {
-            return SensorError::NoCapability { missing: missing.join(", ") };
+            return Err(SensorError::NoCapability { missing: missing.join(", ") });
         }
     }
+    Ok(())
+}
+
+/// Says what a person can do about a refusal: name the lockdown, else what libbpf said.
+pub(crate) fn explain(error: libbpf_rs::Error, places: &Places) -> SensorError {
     let lockdown = std::fs::read_to_string(places.sys.join("kernel/security/lockdown")).unwrap_or_default();
     if lockdown.contains("[confidentiality]") {
         return SensorError::Lockdown { mode: "confidentiality".into() };
