@@ -18,6 +18,8 @@ pub struct Target {
     pub max_sectors_kb: u32,
     pub optimal_io_bytes: u64,
     pub rotational: bool,
+    /// A loop device that reads its file through the page cache.
+    pub is_cached_loop: bool,
     /// Its directory in sysfs; a partition's own.
     sys: PathBuf,
     proc: PathBuf,
@@ -44,6 +46,7 @@ impl Target {
             max_sectors_kb: u32::try_from(read(&queue.join("max_sectors_kb"))?).unwrap_or(u32::MAX),
             optimal_io_bytes: read(&queue.join("optimal_io_size"))?,
             rotational: read(&queue.join("rotational"))? == 1,
+            is_cached_loop: read(&queue.join("../loop/dio")).is_ok_and(|direct| direct == 0),
             path,
             sys,
             proc: roots.proc.clone(),
@@ -52,10 +55,10 @@ impl Target {
 
     /// One without a device, for what only calculates.
     #[cfg(test)]
-    pub(super) fn of_size(bytes: u64) -> Target {
+    pub(crate) fn of_size(bytes: u64) -> Target {
         let none = PathBuf::new();
         let (path, sys, proc) = (none.clone(), none.clone(), none);
-        Target { path, bytes, max_sectors_kb: 1280, optimal_io_bytes: 0, rotational: false, sys, proc }
+        Target { path, bytes, max_sectors_kb: 1280, optimal_io_bytes: 0, rotational: false, is_cached_loop: false, sys, proc }
     }
 
     /// Why it should not be loaded without asking; empty where nobody uses it. Watches its I/O for a second.

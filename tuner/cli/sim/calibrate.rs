@@ -7,11 +7,13 @@ use crate::calibrate::{self, Point, Spot, Target};
 use crate::cli::{Exit, Refused};
 use anyhow::Context;
 use clap::Args;
-use keepahead_sim::device::Profile;
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Rates that the model misses by more than this share are no description of the device. A good fit stays within 15 %.
+const DOUBTFUL: f64 = 0.5;
 
 #[derive(Clone, Debug, Args)]
 pub struct CalibrateArgs {
@@ -44,13 +46,18 @@ pub fn run(args: &CalibrateArgs, roots: &Roots, said: &mut dyn Write, out: &mut 
     writeln!(said, "reading from {} for {} s, nothing is written to it", target.path.display(), args.seconds)?;
     let points = calibrate::measure(&target, Duration::from_secs(args.seconds), |_| ())?;
     let profile = calibrate::fit(&target, &points)?;
-    table(&target, &points, &profile, said)?;
-    let text = format!(
-        "# {}, measured in {} s by keepahead sim calibrate. Latency as the reader sees it, waking included: wake_us = 0 beside it.\n{}",
+    let models = points.iter().map(|p| calibrate::compare(&profile, &target, p.spot)).collect::<Result<Vec<_>, _>>()?;
+    table(&points, &models, said)?;
+    let mut text = format!(
+        "# {}, measured in {} s by keepahead sim calibrate. Latency as the reader sees it, waking included: wake_us = 0 beside it.\n",
         target.path.display(),
-        args.seconds,
-        toml::to_string(&profile)?
+        args.seconds
     );
+    for doubt in doubts(&target, &points, &models) {
+        writeln!(said, "warning: {doubt}")?;
+        text += &format!("# Warning: {doubt}\n");
+    }
+    text += &toml::to_string(&profile)?;
     let Some(path) = &args.out else { return Ok(out.write_all(text.as_bytes())?) };
     let written = File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| path.display().to_string())
@@ -81,25 +88,77 @@ fn agree(target: &Target, seconds: u64, said: &mut dyn Write) -> anyhow::Result<
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refuse("not measured") }
 }
 
-fn table(target: &Target, points: &[Point], profile: &Profile, said: &mut dyn Write) -> anyhow::Result<()> {
+fn table(points: &[Point], models: &[f64], said: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(
         said,
         "{:<28} {:>10} {:>10} {:>9} {:>10} {:>10} {:>7}",
         "reads", "p50 us", "p99 us", "MB/s", "reads/s", "model", "error"
     )?;
-    for point in points {
-        let Spot { depth, bytes, random } = point.spot;
-        let name = format!("{:>4} KiB {:<10} depth {depth}", bytes >> 10, if random { "random" } else { "sequential" });
-        let model = calibrate::compare(profile, target, point.spot)?;
+    for (point, model) in points.iter().zip(models) {
         writeln!(
             said,
-            "{name:<28} {:>10.0} {:>10.0} {:>9.1} {:>10.0} {model:>10.0} {:>6.1}%",
+            "{:<28} {:>10.0} {:>10.0} {:>9.1} {:>10.0} {model:>10.0} {:>6.1}%",
+            name(point),
             point.quantile(0.5) * 1e6,
             point.quantile(0.99) * 1e6,
             point.mb_per_s(),
             point.rate,
-            (model / point.rate - 1.0) * 100.0
+            error(point, *model) * 100.0
         )?;
     }
     Ok(())
+}
+
+fn name(point: &Point) -> String {
+    let Spot { depth, bytes, random } = point.spot;
+    format!("{:>4} KiB {:<10} depth {depth}", bytes >> 10, if random { "random" } else { "sequential" })
+}
+
+fn error(point: &Point, model: f64) -> f64 {
+    model / point.rate - 1.0
+}
+
+/// Why the profile should not be believed, and what to do.
+fn doubts(target: &Target, points: &[Point], models: &[f64]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if target.is_cached_loop {
+        let fastest = points.iter().map(Point::mb_per_s).fold(0.0, f64::max);
+        doubts.push(format!(
+            "{} is a loop device without direct I/O: up to {fastest:.0} MB/s came out of the page cache, not off a disk; \
+             measure the disk below it, or set it up with losetup --direct-io=on",
+            target.path.display()
+        ));
+    }
+    let errors = points.iter().zip(models).map(|(point, model)| (error(point, *model), point));
+    if let Some((worst, point)) = errors.max_by(|a, b| a.0.abs().total_cmp(&b.0.abs())).filter(|(e, _)| e.abs() > DOUBTFUL) {
+        doubts.push(format!(
+            "the profile's model is off by up to {:+.0} % ({}): a simulation with it says little of this device; measure it for \
+             longer (--seconds) while nobody else uses it, or take the nearest built-in profile",
+            worst * 100.0,
+            name(point).split_whitespace().collect::<Vec<_>>().join(" ")
+        ));
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_that_says_little_comes_with_a_warning() {
+        let point = |depth, rate| Point { spot: Spot { depth, bytes: 4096, random: true }, rate, latencies: vec![1.0 / rate] };
+        let points = [point(1, 10_000.0), point(4, 40_000.0)];
+        let mut target = Target::of_size(4 << 30);
+        target.path = "/dev/loop0".into();
+        assert_eq!(doubts(&target, &points, &[11_000.0, 30_000.0]), [""; 0]);
+        let told = doubts(&target, &points, &[11_000.0, 224_000.0]);
+        assert!(matches!(&told[..], [one] if one.contains("off by up to +460 % (4 KiB random depth 4)")), "{told:?}");
+        target.is_cached_loop = true;
+        let told = doubts(&target, &points, &[11_000.0, 30_000.0]);
+        assert!(
+            matches!(&told[..], [one] if one.starts_with("/dev/loop0 is a loop device") && one.contains("164 MB/s")),
+            "{told:?}"
+        );
+    }
 }
