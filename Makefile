@@ -6,6 +6,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # rustup and cargo install put their programs here; mkfs and losetup live in sbin, which a user's PATH leaves out.
 export PATH := $(PATH):/usr/sbin:/sbin:$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# Where cargo puts the release binary; a relative CARGO_TARGET_DIR counts from here, as it does to cargo.
+RELEASE = $(abspath $(or $(CARGO_TARGET_DIR),target))/release
 BPF_SOURCES = $(wildcard bpf/*.c bpf/*.h)
 SCRIPTS = $(shell grep -rlsE '^\#!/(usr/bin/env |bin/)bash' scripts .ci)
 
@@ -17,7 +19,7 @@ help:
 	@echo "make test    every test; those that need root or BPF say so when they are skipped"
 	@echo "make bench   figures into target/bench/*.json, and as tables (make bench-NAME: one of them)"
 	@echo "make lint    formats, lints, licences, spelling"
-	@echo "make build   the release binary target/release/keepahead, and the C library and preload shim beside it"
+	@echo "make build   the release binary $(RELEASE)/keepahead, and the C library and preload shim beside it"
 	@echo "make setup   install what building needs, and nothing else"
 
 setup:
@@ -25,7 +27,7 @@ setup:
 
 build: setup
 	$(CARGO) build --release --locked
-	@$(MAKE) --no-print-directory -C clients/c OUT=$(CURDIR)/target/release
+	@$(MAKE) --no-print-directory -C clients/c OUT=$(RELEASE)
 
 demo:
 	@scripts/demo

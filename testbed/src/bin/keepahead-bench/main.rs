@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `keepahead-bench tuning`: measures on this machine, now; prints tables and writes `target/bench/NAME.json`. Nothing is
-//! tuned to the bench: seeds come from the clock and are printed. `KEEPAHEAD_BENCH=quick` measures fewer values, once;
-//! `KEEPAHEAD_BENCH_POLICY=learned` measures that policy.
+//! tuned to the bench: seeds come from the clock and are printed. Its help names the environment variables it takes.
 
 mod agent;
 mod db;
@@ -10,10 +9,44 @@ mod phases;
 mod table;
 mod tuning;
 
+use clap::{Parser, ValueEnum};
+use std::process::ExitCode;
 use std::time::SystemTime;
 
-fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).unwrap_or_else(|| "tuning".into());
+const ENVIRONMENT: &str = "\
+Environment:
+  KEEPAHEAD_BENCH=quick            measure fewer values, once
+  KEEPAHEAD_BENCH_POLICY=learned   measure that policy instead of the rules
+  KEEPAHEAD_BENCH_ROWS=seq,runs    only the rows whose name contains one of these words
+  KEEPAHEAD_TESTBED_DIR=DIR        where the device's file lives (some 6 GB), instead of /var/tmp";
+
+/// Measures on this machine, now (root; many minutes): prints tables and writes target/bench/NAME.json.
+#[derive(Parser)]
+#[command(after_help = ENVIRONMENT)]
+struct Arguments {
+    #[arg(value_enum, default_value_t)]
+    bench: Bench,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Bench {
+    /// Does keepahead find what a sweep of static values finds?
+    #[default]
+    Tuning,
+}
+
+fn main() -> ExitCode {
+    let Arguments { bench } = Arguments::parse();
+    match run(bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("keepahead-bench: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(bench: Bench) -> anyhow::Result<()> {
     if let Some(why) = keepahead_testbed::unavailable() {
         anyhow::bail!("no bench here: {why}");
     }
@@ -21,9 +54,8 @@ fn main() -> anyhow::Result<()> {
     let quick = std::env::var("KEEPAHEAD_BENCH").is_ok_and(|mode| mode == "quick");
     let policy = std::env::var("KEEPAHEAD_BENCH_POLICY").unwrap_or_else(|_| "rules".into());
     println!("kernel {}, seed {seed}, policy {policy}{}", kernel(), if quick { ", quick" } else { "" });
-    match name.as_str() {
-        "tuning" => tuning::run(seed, quick, &policy),
-        other => anyhow::bail!("{other:?} is no bench of this program; there is tuning"),
+    match bench {
+        Bench::Tuning => tuning::run(seed, quick, &policy),
     }
 }
 
