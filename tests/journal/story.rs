@@ -4,7 +4,7 @@
 use super::{applied, device, open, tick};
 use keepahead::cli::history::{self, Filter};
 use keepahead::journal::{Journal, Release};
-use keepahead_core::device::Device;
+use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::*;
 use keepahead_core::units::{Kib, Nanos};
 use std::path::Path;
@@ -104,6 +104,18 @@ fn a_whole_story_reads_so() {
     TIME  nvme0n1  not restored: somebody else had written it (ours was 1024 KiB, the original 128 KiB)
 
     ");
+}
+
+#[test]
+fn open_files_that_were_given_back_are_over_and_no_device_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(dir.path());
+    let (bdi, label) = (BdiName("259:0/rule:db".into()), "db on nvme0n1".into());
+    let files = Device { bdi, label, identity: "open-files:db".into(), kind: DeviceKind::OpenFiles, ..device(0) };
+    journal.intent(&files, Kib(128), Kib(16), SetReason::Trial).unwrap();
+    journal.released(&files.identity, Release::Gone).unwrap();
+    let told = without_times(&told(dir.path(), &Filter::default(), false));
+    assert_eq!(told, "TIME  db on nvme0n1  over; its open files have no window of their own (16 KiB) any more\n\n");
 }
 
 #[test]

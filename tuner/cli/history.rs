@@ -212,6 +212,8 @@ fn released(r: &Released, out: &mut dyn Write) -> io::Result<()> {
         "hands_off" => {
             format!("not restored: somebody else had written it (ours was {}, the original {})", r.last_written, r.original)
         }
+        // Open files that were tuned apart from their device.
+        _ if r.bdi.contains('/') => format!("over; its open files have no window of their own ({}) any more", r.last_written),
         _ => format!("gone, and our {} with it", r.last_written),
     };
     writeln!(out, "{}  {}  {what}\n", moment(&r.at), r.device)

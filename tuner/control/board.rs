@@ -175,3 +175,14 @@ impl AgentEnd {
         self.snapshot.store(Arc::new(snapshot));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_told_in_words() {
+        assert_eq!(Order::Pin("sda".into(), Kib(65)).to_string(), "pin sda at 65 KiB");
+        assert_eq!(Order::TakeBack(None).to_string(), "take back every device");
+    }
+}
