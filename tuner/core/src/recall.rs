@@ -31,7 +31,9 @@ pub fn recall(decision: Decision, context: &Context, present: Present) -> Decisi
     };
     // A search that the policy still has for this pattern is better than the original.
     let back = || before_us(pattern, context, present).filter(|_| wanted.is_none());
-    match proven(pattern, context).or_else(back) {
+    // What stands already is no proposal.
+    let proven = proven(pattern, context).filter(|(to, _)| *to != context.current);
+    match proven.or_else(back) {
         Some((to, why)) if wanted != Some(to) && context.may_try(to) => Decision::Propose(Proposal {
             read_ahead: to,
             pattern,
@@ -88,13 +90,17 @@ mod tests {
     const PRESENT: Present = Present { kept_for: Some(Pattern::RandomMmap), original: Kib(128) };
 
     fn wanted(decision: Decision, proven: Option<u32>, tried: &[u32], ceiling: u32) -> Option<u32> {
+        wanted_at(Kib(16), decision, proven, tried, ceiling)
+    }
+
+    fn wanted_at(current: Kib, decision: Decision, proven: Option<u32>, tried: &[u32], ceiling: u32) -> Option<u32> {
         let tried: BTreeMap<Kib, Tried> =
             tried.iter().map(|kib| (Kib(*kib), Tried { outcome: Outcome::Reverted, stall_ratio: None })).collect();
         let mut known = BTreeMap::<Pattern, Known>::new();
         known.entry(Pattern::Sequential).or_default().proven = proven.map(Kib);
         let context = Context {
             features: &Features::default(),
-            current: Kib(16),
+            current,
             tried: &tried,
             known: &known,
             floor: Kib(4),
@@ -141,5 +147,7 @@ mod tests {
         let same = Decision::Settled { pattern: Pattern::RandomMmap };
         assert_eq!(wanted(same.clone(), None, &[], 16384), Some(128));
         assert_eq!(wanted(same, None, &[128], 16384), None);
+        let stands = |tried: &[u32]| wanted_at(Kib(512), settled(), Some(512), tried, 16384);
+        assert_eq!((stands(&[]), stands(&[128])), (Some(128), None));
     }
 }
