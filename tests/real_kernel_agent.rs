@@ -9,6 +9,7 @@ mod real_kernel {
     use super::bench::{Agent, Bench, KEEPAHEAD, kept};
     use keepahead_testbed::workload::Progress;
     use nix::sys::signal::Signal;
+    use std::path::Path;
     use std::process::Command;
     use std::time::Duration;
 
@@ -258,43 +259,59 @@ mod real_kernel {
         drop(work);
     }
 
+    /// A file system of 2 MiB under the agent's state.
+    struct SmallDisk<'a>(&'a Path);
+
+    impl SmallDisk<'_> {
+        fn under(at: &Path) -> SmallDisk<'_> {
+            let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at).status().unwrap();
+            assert!(mounted.success());
+            SmallDisk(at)
+        }
+
+        fn fill(&self) {
+            let _ = std::fs::write(self.0.join("filler"), vec![1u8; 4 << 20]);
+        }
+    }
+
+    impl Drop for SmallDisk<'_> {
+        fn drop(&mut self) {
+            // An agent that a failed test leaves behind may still be there.
+            let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        }
+    }
+
     #[test]
     fn a_full_disk_under_the_journal_leaves_nothing_behind() {
         let Some(bench) = Bench::new() else { return };
-        let state = bench.state.path();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(state).status().unwrap();
-        assert!(mounted.success());
+        let disk = SmallDisk::under(bench.state.path());
         let work = bench.work("seq-read:60");
         let mut agent = bench.agent();
         agent.wait_mid_trial();
-        let _ = std::fs::write(state.join("filler"), vec![1u8; 4 << 20]);
+        disk.fill();
         let failed = agent.wait(20, "failed write", |r| r["record"] == "failed");
         assert!(failed["error"].as_str().unwrap().contains("journal"), "{failed}");
         agent.wait(5, "write back", |r| r["record"] == "applied" && r["applied"]["read_back"] == 128);
         let (_, stderr, _) = agent.terminate();
         drop(work);
         let value = bench.value();
-        Command::new("umount").arg(state).status().unwrap();
         assert_eq!(value, 128, "{stderr}");
     }
 
     #[test]
     fn after_kill_9_a_start_on_a_full_disk_fails_and_still_puts_the_value_back() {
         let Some(bench) = Bench::new() else { return };
-        let state = bench.state.path();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(state).status().unwrap();
-        assert!(mounted.success());
+        let disk = SmallDisk::under(bench.state.path());
         let work = bench.work("seq-read:60");
         let mut agent = bench.agent();
         agent.wait_mid_trial();
         agent.signal(Signal::SIGKILL);
         agent.end();
         let left = bench.value();
-        let _ = std::fs::write(state.join("filler"), vec![1u8; 4 << 20]);
+        disk.fill();
         let (status, stderr, _) = Agent::start(bench.command("json").args(["--duration", "1s"])).end();
         drop(work);
         let value = bench.value();
-        Command::new("umount").arg(state).status().unwrap();
         assert_ne!(left, 128);
         assert_eq!((status.code(), value), (Some(1), 128), "{stderr}");
         assert!(stderr.contains("left behind by an earlier run") && stderr.contains("journal.sqlite"), "{stderr}");

@@ -45,11 +45,12 @@ impl Hands {
         for notice in notices {
             eprintln!("keepahead: {notice}");
         }
-        let left = journal.left_to_others()?;
         let on_exit = plan.config.agent.on_exit;
-        let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind: BTreeMap::new(), left };
+        let (behind, left) = (BTreeMap::new(), BTreeMap::new());
+        let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind, left };
         hands.withdraw_windows();
         say_left(&hands.restore());
+        hands.left = hands.journal.left_to_others()?;
         Ok(hands)
     }
 

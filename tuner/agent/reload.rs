@@ -35,10 +35,8 @@ impl Agent {
         if config.settings != self.plan.config.settings {
             self.feed(Input::Settings { now: super::now(), settings: Box::new(config.settings.clone()) })?;
         }
-        if (config.settings.policy, config.agent.model()) != (self.plan.config.settings.policy, self.plan.config.agent.model())
-        {
-            self.policy = load_policy(&config);
-        }
+        // Also where no key has changed: the model's file may have.
+        self.policy = load_policy(&config);
         if config.workloads != self.plan.config.workloads {
             let ruled = self.owners.iter().filter(|(_, o)| o.whose.client().is_none()).map(|(name, _)| name.clone());
             let ruled: Vec<BdiName> = ruled.collect();

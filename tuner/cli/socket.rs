@@ -30,7 +30,7 @@ impl Socket {
     pub fn call<F: AsFd>(&mut self, method: &str, parameters: Value, files: &[F]) -> anyhow::Result<Value> {
         let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         match self.connection.call(method, parameters, &fds) {
-            Err(refused @ ClientError::Refused { .. }) => Err(Refused::new(Exit::Failure, in_words(&refused)).into()),
+            Err(refused @ ClientError::Refused { .. }) => Err(Refused::new(Exit::Failure, refusal(&refused)).into()),
             reply => reply.context("the agent's answer"),
         }
     }
@@ -42,7 +42,7 @@ impl Socket {
 }
 
 /// A refusal as a person reads it; one that only a program can meet is left as it came.
-fn in_words(refused: &ClientError) -> String {
+fn refusal(refused: &ClientError) -> String {
     let ClientError::Refused { error, parameters } = refused else { return refused.to_string() };
     let word = |name: &str| parameters[name].as_str().unwrap_or_default();
     match error.as_str() {
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_a_sentence() {
-        let told = |error: &str, parameters| in_words(&ClientError::Refused { error: error.into(), parameters });
+        let told = |error: &str, parameters| refusal(&ClientError::Refused { error: error.into(), parameters });
         let pin = json!({ "parameter": "value_kib", "value": "65", "allowed": "a power of two from 4 to 16384" });
         assert_eq!(told("InvalidValue", pin), "value_kib = 65: allowed is a power of two from 4 to 16384");
         let device = json!({ "device": "sdz", "known": ["sda", "sdb"] });

@@ -94,11 +94,11 @@ pub fn compare<E: Send>(
     let criterion = Criterion::of(reports.iter().filter(|report| !report.partial));
     let best = best(criterion, statics.iter().map(|(value, report)| (*value, report.total())));
     let oracle = oracle(criterion, &statics, plan);
-    if oracle.len() > 1 && !stop() {
+    let has_oracle = oracle.len() > 1 && !stop();
+    if has_oracle {
         let report = run(&Control::PerPhase(oracle.iter().map(|p| p.value).collect()))?;
         reports.insert(count + 1, report);
     }
-    let has_oracle = reports.len() > 1 + count + policies.len();
     Ok(summarise(reports, plan, criterion, best, oracle, has_oracle))
 }
 
