@@ -94,10 +94,11 @@ mod real_kernel {
         let Some(bench) = Bench::new() else { return };
         let (config, socket) = (bench.state.path().join("keepahead.toml"), bench.state.path().join("control.sock"));
         let write = |rest: &str| std::fs::write(&config, format!("[control]\nsocket = {socket:?}\n{rest}")).unwrap();
-        let reload = || {
-            let output = Command::new(KEEPAHEAD).arg("reload").arg("--socket").arg(&socket).output().unwrap();
+        let ask = |verb| {
+            let output = Command::new(KEEPAHEAD).arg(verb).arg("--socket").arg(&socket).output().unwrap();
             (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
         };
+        let (reload, status) = (|| ask("reload"), || ask("status").1);
         write("[guards]\ntrials_per_hour = 0\n");
         let work = bench.work("seq-read:90");
         // Without a terminal, whose end SIGHUP would mean.
@@ -115,11 +116,22 @@ mod real_kernel {
         assert!(said.contains("only after a restart: journal.records_days\n"), "{said}");
         let begun = agent.wait(20, "trial", |r| r["record"] == "trial_started");
         assert!(begun["proposal"]["reason"].as_str().unwrap().starts_with("sequential reads (confidence "), "{begun}");
+        assert_eq!(begun["policy"], "learned-1");
+        assert!(status().contains(", policy learned-1;"), "{}", status());
 
         write("[guards]\ntrials_per_hour = 0\n");
         agent.signal(Signal::SIGHUP);
         let ended = agent.wait(20, "verdict", |r| r["record"] == "trial_ended");
         assert_eq!(ended["verdict"]["reason"], "the configuration was read anew", "{ended}");
+        // A model that is refused, and the same file mended: no key of the configuration changes then.
+        let model = bench.state.path().join("my.model");
+        let shipped = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/model/learned.model")).unwrap();
+        write(&format!("[guards]\ntrials_per_hour = 0\n[agent]\npolicy = \"learned\"\nmodel = {model:?}\n"));
+        for (bytes, policy) in [(&shipped[..shipped.len() / 2], "rules-1"), (&shipped, "learned-1")] {
+            std::fs::write(&model, bytes).unwrap();
+            let (done, said) = reload();
+            assert!(done && status().contains(&format!(", policy {policy};")), "{said}{}", status());
+        }
         let (status, stderr, _) = agent.terminate();
         drop(work);
         assert!(status.success(), "{stderr}");

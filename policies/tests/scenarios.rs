@@ -4,7 +4,7 @@
 mod world;
 
 use keepahead_core::device::{BdiName, QueueLimits};
-use keepahead_core::event::{Hold, Input, Outcome, What, Writer};
+use keepahead_core::event::{Arm, Hold, Input, Outcome, What, Writer};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
@@ -42,6 +42,31 @@ fn random_mmap_is_lowered_within_30_s() {
         assert!(knob(&world) <= 32, "seed {seed}: {} KiB", knob(&world));
         world.stop();
     }
+}
+
+#[test]
+fn records_say_who_proposed_and_what_the_verdict_compared() {
+    let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 512, 3);
+    world.policy = Box::new(Learned::shipped().unwrap());
+    world.run(10.0);
+    let mut blocks = Vec::new();
+    for record in &world.records {
+        match &record.what {
+            What::TrialStarted { policy, .. } => assert_eq!(policy, "learned-1"),
+            What::BlockEnded { block, .. } => blocks.push((block.arm, block.stall_ratio.unwrap().ln())),
+            What::TrialEnded { verdict, .. } => {
+                let mean = |arm| {
+                    let of: Vec<f64> = blocks.iter().filter(|(a, _)| *a == arm).map(|(_, log)| *log).collect();
+                    of.iter().sum::<f64>() / of.len() as f64
+                };
+                let (shown, stated) = ((mean(Arm::New) - mean(Arm::Old)).exp(), verdict.stall_ratio.unwrap().mean);
+                assert!((shown / stated - 1.0).abs() < 1e-9, "{shown} from the blocks, {stated} in the verdict");
+                return;
+            }
+            _ => {}
+        }
+    }
+    panic!("no trial ended in ten seconds");
 }
 
 #[test]

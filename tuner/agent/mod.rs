@@ -29,6 +29,7 @@ use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Action, Input, Machine, Record, What, Writer};
 use keepahead_core::policy::Policy;
 use keepahead_core::sample::Counters;
+use keepahead_core::settings::PolicyName;
 use keepahead_core::step::{State, step};
 use keepahead_core::units::Nanos;
 use keepahead_policies::rules::Rules;
@@ -115,8 +116,9 @@ fn now() -> Nanos {
 }
 
 impl Agent {
-    fn open(plan: Plan) -> anyhow::Result<Agent> {
+    fn open(mut plan: Plan) -> anyhow::Result<Agent> {
         let roots = Roots::default();
+        let policy = load_policy(&mut plan.config);
         let (sensor, why_coarse) = sensor::open(true, &sensor::Places::default());
         if let Some(why) = why_coarse {
             if !plan.dry_run {
@@ -136,7 +138,6 @@ impl Agent {
                 AllKnown::new()
             }),
         };
-        let policy = load_policy(&plan.config);
         let state = State::new(plan.config.settings.clone(), plan.dry_run).with_known(known);
         let ruled = load_rules(&plan.config.workloads, &roots);
         let hotplug = Hotplug::new(roots.clone())?;
@@ -432,15 +433,15 @@ impl Agent {
     }
 }
 
-/// Says which policy acts.
-fn load_policy(config: &Config) -> Box<dyn Policy> {
-    let model = config.agent.model();
-    let policy = crate::policy::load(config.settings.policy, model).unwrap_or_else(|e| {
+/// The policy that acts, and says so. Where its model is refused that is the rules, in the settings too: the journal is replayed by them.
+fn load_policy(config: &mut Config) -> Box<dyn Policy> {
+    let policy = crate::policy::load(config.settings.policy, config.agent.model()).unwrap_or_else(|e| {
         tracing::warn!("{e:#}; the rules go on");
+        config.settings.policy = PolicyName::Rules;
         Box::new(Rules)
     });
-    let of = model.filter(|_| policy.name() != Rules.name()).map_or(String::new(), |path| format!(", {}", path.display()));
-    tracing::info!("policy: {}{of}", policy.name());
+    let model = config.agent.model().filter(|_| config.settings.policy == PolicyName::Learned);
+    tracing::info!("policy: {}{}", policy.name(), model.map_or(String::new(), |path| format!(", {}", path.display())));
     policy
 }
 

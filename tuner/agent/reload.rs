@@ -25,18 +25,19 @@ const AT_START: [&str; 10] = [
 impl Agent {
     /// The outer error ends the agent, the inner one is the answer.
     pub(super) fn reload(&mut self) -> anyhow::Result<Result<Value, ControlError>> {
-        let read = match Config::load_or_default(self.plan.config_file.as_deref()) {
+        let mut read = match Config::load_or_default(self.plan.config_file.as_deref()) {
             Ok(read) => read,
             Err(e) => return Ok(Err(ControlError::failed(e))),
         };
+        // Also where no key has changed: the model's file may have.
+        let policy = load_policy(&mut read);
         let (after_restart, changed): (Vec<String>, Vec<String>) =
             changes(&self.plan.config, &read).into_iter().partition(|key| AT_START.iter().any(|start| key.starts_with(start)));
         let config = with_starting_keys_of(&self.plan.config, read);
         if config.settings != self.plan.config.settings {
             self.feed(Input::Settings { now: super::now(), settings: Box::new(config.settings.clone()) })?;
         }
-        // Also where no key has changed: the model's file may have.
-        self.policy = load_policy(&config);
+        self.policy = policy;
         if config.workloads != self.plan.config.workloads {
             let ruled = self.owners.iter().filter(|(_, o)| o.whose.client().is_none()).map(|(name, _)| name.clone());
             let ruled: Vec<BdiName> = ruled.collect();
