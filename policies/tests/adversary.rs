@@ -58,11 +58,12 @@ fn response(kind: Response, original: u32) -> impl Fn(Kib, f64, f64) -> f64 {
 }
 
 fn load(n: u8) -> Load {
-    match n % 5 {
+    match n % 6 {
         0 => Load::Sequential { iops: 1000.0, bandwidth: 400.0 },
         1 => Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 },
         2 => Load::RandomRead { iops: 3000.0 },
         3 => Load::Log { pages: 7500.0 },
+        4 => Load::Files { iops: 1000.0, bandwidth: 400.0, lasts: 7.0 },
         _ => Load::Idle,
     }
 }

@@ -4,7 +4,7 @@
 mod world;
 
 use keepahead_core::device::{BdiName, QueueLimits};
-use keepahead_core::event::{Arm, Hold, Input, Outcome, What, Writer};
+use keepahead_core::event::{Arm, Because, Input, Outcome, Record, What, Writer};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
@@ -138,10 +138,26 @@ fn a_raised_value_whose_windows_evict_each_other_gives_way_at_once() {
     assert!(knob(&world) >= 512, "{} KiB", knob(&world));
     world.devices.values_mut().next().unwrap().evicts_above = Some(Kib(256));
     world.run(8.0);
-    assert!(world.records.iter().any(|r| matches!(r.what, What::Held { reason: Hold::Polluting { .. } })));
+    assert!(world.records.iter().any(|r| matches!(r.what, What::GaveWay { because: Because::Polluting { .. }, .. })));
     world.run(120.0);
     assert!(knob(&world) <= 256, "{} KiB", knob(&world));
     world.stop();
+}
+
+#[test]
+fn what_the_windows_of_a_rejected_value_evict_is_no_fault_of_the_kept_one() {
+    for seed in 1..20 {
+        // Above 512 KiB windows evict each other, and a stream keeps them until its file ends.
+        let mut world = one(Load::Files { iops: 1000.0, bandwidth: 4000.0, lasts: 7.0 }, 128, seed);
+        world.devices.values_mut().next().unwrap().evicts_above = Some(Kib(512));
+        world.run(120.0);
+        let has = |wanted: fn(&What) -> bool| world.records.iter().any(|r| wanted(&r.what));
+        let rejected = |what: &What| matches!(what, What::TrialEnded { to, verdict, .. } if *to > Kib(512) && verdict.outcome != Outcome::Kept);
+        assert!(has(rejected), "seed {seed}: no larger value was rejected");
+        assert!(!has(|what| matches!(what, What::GaveWay { .. })), "seed {seed}");
+        assert!(knob(&world) >= 512, "seed {seed}: {} KiB", knob(&world));
+        world.stop();
+    }
 }
 
 #[test]
@@ -262,6 +278,32 @@ fn a_change_of_pattern_is_answered() {
 }
 
 #[test]
+fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_is_tried() {
+    let lookups = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
+    for (seed, learned) in (1..20).map(|seed| (seed, seed % 2 == 0)) {
+        let mut world = one(lookups, 128, seed);
+        if learned {
+            world.policy = Box::new(Learned::shipped().unwrap());
+        }
+        world.run(40.0);
+        let (kept, seen) = (knob(&world), world.records.len());
+        assert!(kept <= 32, "seed {seed}: {kept} KiB");
+        // On which nothing depends.
+        world.devices.values_mut().next().unwrap().load = Load::RandomRead { iops: 3000.0 };
+        world.run(30.0);
+        assert_eq!(knob(&world), kept, "seed {seed}");
+        world.devices.values_mut().next().unwrap().load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
+        world.run(30.0);
+        let first = |wanted: fn(&What) -> bool| world.records[seen..].iter().position(|r| wanted(&r.what));
+        let back = first(|what| matches!(what, What::GaveWay { to: Kib(128), because: Because::OtherPattern { .. }, .. }));
+        let tried = first(|what| matches!(what, What::TrialStarted { .. }));
+        assert!(back.is_some() && back < tried, "seed {seed}: back {back:?}, tried {tried:?}");
+        assert!(knob(&world) >= 512, "seed {seed}: {} KiB", knob(&world));
+        world.stop();
+    }
+}
+
+#[test]
 fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
     let mut waited = Vec::new();
     for seed in 1..40 {
@@ -279,11 +321,12 @@ fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
         // Others end for harm: the new value was in force when the pattern changed.
         let void = |what: &What| matches!(what, What::TrialEnded { verdict, .. } if verdict.outcome == Outcome::Void);
         if next(|what| matches!(what, What::TrialEnded { .. })).is_some_and(|r| void(&r.what)) {
-            let lower = next(|what| matches!(what, What::TrialStarted { from, to, .. } if to < from));
-            waited.push(lower.map_or(f64::INFINITY, |r| r.at.since(since).as_secs_f64()));
+            let until = |record: Option<&Record>| record.map_or(f64::INFINITY, |r| r.at.since(since).as_secs_f64());
+            let back = until(next(|what| matches!(what, What::GaveWay { .. })));
+            waited.push((back, until(next(|what| matches!(what, What::TrialStarted { from, to, .. } if to < from)))));
         }
     }
-    assert!(!waited.is_empty() && waited.iter().all(|seconds| *seconds <= 4.0), "{waited:?}");
+    assert!(!waited.is_empty() && waited.iter().all(|(back, lower)| *back <= 3.5 && *lower <= 4.5), "{waited:?}");
 }
 
 #[test]

@@ -107,6 +107,35 @@ fn a_whole_story_reads_so() {
 }
 
 #[test]
+fn what_changed_without_a_trial_is_told_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(dir.path());
+    let files =
+        |refreshed| Applied { files: OpenFiles { refreshed, ..OpenFiles::default() }, ..applied(&device(0), 128, 1024) };
+    note(&mut journal, trial(1, Outcome::Kept));
+    note(&mut journal, vec![What::Applied { applied: files(3) }]);
+    let (from, to) = (Kib(1024), Kib(128));
+    let other = Because::OtherPattern { kept_for: Pattern::Sequential, seen: Pattern::RandomMmap };
+    note(&mut journal, vec![What::GaveWay { from, to, because: other }, What::Applied { applied: files(7) }]);
+    note(&mut journal, vec![What::GaveWay { from, to, because: Because::Polluting { kept: 0.1, now: 0.5 } }]);
+    note(&mut journal, vec![What::Pinned { from: to, value: from }, What::Unpinned { from, back_to: to }]);
+    journal.flush().unwrap();
+    let told = without_times(&told(dir.path(), &Filter::default(), false));
+    let (trial, rest) = told.split_once("\n\n").unwrap();
+    assert!(trial.contains("open files: 3 refreshed"), "{trial}");
+    insta::assert_snapshot!(rest, @r"
+    TIME  nvme0n1  gave way without a trial: 1024 KiB → 128 KiB, because it was kept for sequential access, and nothing is proven for random mmap
+
+    TIME  nvme0n1  gave way without a trial: 1024 KiB → 128 KiB, because 0.50 pages are evicted unused for each one demanded, 0.10 when it was kept
+
+    TIME  nvme0n1  pinned by hand: 128 KiB → 1024 KiB
+
+    TIME  nvme0n1  unpinned by hand: 1024 KiB → 128 KiB
+
+    ");
+}
+
+#[test]
 fn open_files_that_were_given_back_are_over_and_no_device_that_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(dir.path());

@@ -97,6 +97,7 @@ fn what(what: &What) -> String {
              (max_sectors_kb {}, optimal_io_size {}, rotational {})",
             limits.max_sectors_kb, limits.optimal_io_bytes, limits.rotational as u8
         ),
+        What::GaveWay { from, to, because } => format!("gave way without a trial: {from} -> {to}, because {because}"),
         What::TakenBack { value } => format!("taken back at {value}"),
         What::Pinned { from, value } => format!("pinned: {from} -> {value}, until it is unpinned"),
         What::RegionAdvised { region, advice, why } => format!("region {region}: madvise {}, because {why}", advice.word()),
@@ -182,11 +183,6 @@ pub fn hold(hold: &Hold) -> String {
         Hold::TrialsPerHour { limit } => format!("{limit} trials in the last hour: guards.trials_per_hour is reached"),
         Hold::SharedDisk { with } => format!("{with} is on trial and shares a disk"),
         Hold::MemoryPressure { some_avg10, limit } => format!("memory pressure {some_avg10:.1} % is above {limit:.1} %"),
-        Hold::Polluting { kept, now, back } => {
-            format!(
-                "{now:.2} pages are evicted unused for each one demanded, {kept:.2} when the value was kept: back to {back}"
-            )
-        }
         Hold::Filling => "the cache fills and may hold everything: a smaller window would fill it more slowly".into(),
         Hold::Refaults { per_s, limit } => format!("{per_s:.0} refaults/s are above {limit:.0}: nothing is raised"),
         Hold::Bounds { wanted, floor, ceiling } => {

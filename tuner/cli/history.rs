@@ -195,9 +195,10 @@ fn event(e: &Event, out: &mut dyn Write) -> io::Result<()> {
         What::KernelRaised { expected, found, .. } => {
             format!("the kernel made {found} of {expected} when the queue's limits changed")
         }
+        What::GaveWay { from, to, because } => format!("gave way without a trial: {from} → {to}, because {because}"),
         What::TakenBack { value } => format!("taken back by hand at {value}"),
-        What::Pinned { from, value } => format!("pinned by hand: {from} -> {value}"),
-        What::Unpinned { from, back_to } => format!("unpinned by hand: {from} -> {back_to}"),
+        What::Pinned { from, value } => format!("pinned by hand: {from} → {value}"),
+        What::Unpinned { from, back_to } => format!("unpinned by hand: {from} → {back_to}"),
         What::Failed { wanted, error } => format!("{wanted} could not be written: {error}"),
         other => format!("{other:?}"),
     };

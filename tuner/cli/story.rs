@@ -97,7 +97,7 @@ pub fn load(conn: &Connection) -> rusqlite::Result<(Vec<Story>, u64)> {
     let snapshot = conn.unchecked_transaction()?;
     let mut q = snapshot.prepare(
         "SELECT run, seq, utc, body FROM record WHERE kind IN ('trial_started', 'block_ended', 'trial_ended', 'applied', \
-         'failed', 'hands_off', 'kernel_raised', 'taken_back') ORDER BY run, seq",
+         'failed', 'gave_way', 'hands_off', 'kernel_raised', 'taken_back', 'pinned', 'unpinned') ORDER BY run, seq",
     )?;
     let mut rows = q.query([])?;
     while let Some(r) = rows.next()? {
@@ -158,8 +158,11 @@ fn add(stories: &mut Vec<Story>, row: Row) {
                 (t.verdict, t.ended) = (Some(verdict), Some(utc));
             }
         }
+        // What follows something else than a trial is not the trial's.
         What::Applied { applied } => {
-            if let Some(t) = last_trial(stories, run, &bdi) {
+            if let Some(Story::Trial(t)) = stories.iter_mut().rev().find(|s| s.is_about(&bdi))
+                && t.run == run
+            {
                 t.files = Some(applied.files);
             }
         }

@@ -23,6 +23,13 @@ pub enum Load {
         iops: f64,
         bandwidth: f64,
     },
+    /// The same of files that take so many seconds each: a stream keeps the largest window that it ever had until its file ends. What its windows
+    /// evict goes as the cache turns over, within some seconds, and is read three times as slowly.
+    Files {
+        iops: f64,
+        bandwidth: f64,
+        lasts: f64,
+    },
     /// Every fault reads the window.
     RandomMmap {
         iops: f64,
@@ -50,8 +57,10 @@ pub struct Fake {
     pub fail_writes: bool,
     pub writer: Option<Writer>,
     counters: Counters,
-    /// Of a log: its window, and what of it is still to be read, pages.
+    /// Of a log or file: its window, and what of it is still to be read, pages.
     window: f64,
+    file: u64,
+    doomed: f64,
     ahead: f64,
     /// What a later restore may expect here: originals and kept values.
     pub legal: Vec<Kib>,
@@ -113,6 +122,8 @@ impl World {
             writer: None,
             counters: Counters::default(),
             window: 0.0,
+            file: 0,
+            doomed: 0.0,
             ahead: 0.0,
             hands_off: false,
             last_revert: None,
@@ -250,16 +261,22 @@ impl Fake {
 
     /// A closed loop of one task for `span`.
     fn live(&mut self, span: Nanos, seconds: f64, noise: f64) {
-        let (dt, pages) = (span.as_secs_f64(), self.knob.pages().max(1) as f64);
-        let evicts = self.evicts_above.is_some_and(|most| self.knob > most);
-        let factor = (self.response)(self.knob, seconds, noise) * if evicts { 20.0 } else { 1.0 };
+        let (dt, mut pages) = (span.as_secs_f64(), self.knob.pages().max(1) as f64);
+        if let Load::Files { lasts, .. } = self.load {
+            let file = (seconds / lasts) as u64;
+            self.window = if file == self.file { self.window.max(pages) } else { pages };
+            (self.file, pages) = (file, self.window);
+        }
+        let evicts = self.evicts_above.is_some_and(|most| pages > most.pages() as f64);
+        let slower = if matches!(self.load, Load::Files { .. }) { 3.0 } else { 20.0 };
+        let factor = (self.response)(self.knob, seconds, noise) * if evicts { slower } else { 1.0 };
         self.watch_harm(factor, span);
         let c = &mut self.counters;
         // Rounds at random, so that rates come out right over many ticks.
         let count = |x: f64| (x.max(0.0) + noise) as u64;
         match self.load {
             Load::Idle => {}
-            Load::Sequential { iops, bandwidth } => {
+            Load::Sequential { iops, bandwidth } | Load::Files { iops, bandwidth, .. } => {
                 let wait = (1.0 / iops).max(pages * 4096.0 / (bandwidth * 1e6)) * factor;
                 let windows = dt / (wait + pages * 1e-6);
                 c.read_pages += count(windows * pages);
@@ -270,10 +287,17 @@ impl Fake {
                 c.read_stall_ns += count(windows * wait * 1e9);
                 c.spec_added += count(windows * pages);
                 c.spec_used += count(windows * pages);
-                if evicts {
-                    c.spec_evicted += count(windows * pages);
+                let evicted = if evicts { windows * pages } else { 0.0 };
+                if matches!(self.load, Load::Files { .. }) {
+                    self.doomed += 2.0 * evicted;
+                    let gone = self.doomed * dt.min(1.0);
+                    self.doomed -= gone;
+                    c.spec_evicted += gone as u64;
+                } else if evicts {
+                    c.spec_evicted += count(evicted);
                 }
                 c.windows += count(windows);
+                c.window_pages += count(windows * pages);
             }
             Load::RandomMmap { iops, bandwidth } => {
                 let wait = (1.0 / iops).max(pages * 4096.0 / (bandwidth * 1e6)) * factor;

@@ -237,6 +237,12 @@ pub enum What {
         found: Kib,
         limits: QueueLimits,
     },
+    /// A kept value was put back without a trial.
+    GaveWay {
+        from: Kib,
+        to: Kib,
+        because: Because,
+    },
     TakenBack {
         value: Kib,
     },
@@ -255,6 +261,29 @@ pub enum What {
         advice: Advice,
         why: String,
     },
+}
+
+/// What a kept value has given way for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Because {
+    /// More of what is read ahead is evicted unused, pages per demanded page, than when the value was kept.
+    Polluting { kept: f64, now: f64 },
+    /// Another pattern is seen than the value was kept for, and nothing is proven for that.
+    OtherPattern { kept_for: Pattern, seen: Pattern },
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Because::Polluting { kept, now } => {
+                write!(f, "{now:.2} pages are evicted unused for each one demanded, {kept:.2} when it was kept")
+            }
+            Because::OtherPattern { kept_for, seen } => {
+                write!(f, "it was kept for {kept_for} access, and nothing is proven for {seen}")
+            }
+        }
+    }
 }
 
 /// What a policy suggests.
@@ -359,13 +388,6 @@ pub enum Hold {
     Refaults {
         per_s: f64,
         limit: f64,
-    },
-    /// A raised value had become wrong: more of what is read ahead was evicted unused than when it was kept. What it replaced is back.
-    Polluting {
-        /// Evicted unused, pages per demanded page, then and now.
-        kept: f64,
-        now: f64,
-        back: Kib,
     },
     /// A smaller window is wanted while a cache that may hold everything fills: the larger one fills it sooner.
     Filling,

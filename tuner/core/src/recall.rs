@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the loop makes of a pattern that returns: a policy's decision and the device's memory in, the proven value as the proposal out.
 //!
-//! A search begins at the present value, and after a change of phase that is the value of another pattern: the proven one may be
-//! several trials away. It is asked for at once instead, whatever the policy is, and still as a trial: one that fails makes the
-//! memory forget it (`known.rs`), and then the policy searches as ever.
+//! A search begins at the present value, and the proven one may be several trials away. It is asked for at once instead, whatever
+//! the policy is, and still as a trial: one that fails makes the memory forget it (`known.rs`), and then the policy searches as ever.
 
 use crate::event::{Pattern, Proposal};
 use crate::policy::{Context, Decision};
@@ -14,26 +13,16 @@ use crate::units::Kib;
 const EXPECTED: f64 = 0.95;
 const CONFIDENCE: f64 = 0.9;
 
-/// The pattern that the present value was kept for, and what the device had before keepahead.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Present {
-    pub kept_for: Option<Pattern>,
-    pub original: Kib,
-}
-
 /// `decision`, or the value to go back to. An abstention stays one: where nothing can be gained, nothing is tried.
-pub fn recall(decision: Decision, context: &Context, present: Present) -> Decision {
+pub fn recall(decision: Decision, context: &Context) -> Decision {
     let pattern = decision.pattern();
     let wanted = match &decision {
         Decision::Abstain { .. } => return decision,
         Decision::Propose(p) => Some(p.read_ahead),
         Decision::Settled { .. } => None,
     };
-    // A search that the policy still has for this pattern is better than the original.
-    let back = || before_us(pattern, context, present).filter(|_| wanted.is_none());
     // What stands already is no proposal.
-    let proven = proven(pattern, context).filter(|(to, _)| *to != context.current);
-    match proven.or_else(back) {
+    match proven(pattern, context).filter(|(to, _)| *to != context.current) {
         Some((to, why)) if wanted != Some(to) && context.may_try(to) => Decision::Propose(Proposal {
             read_ahead: to,
             pattern,
@@ -65,19 +54,6 @@ fn count(trials: u32) -> String {
     if trials == 1 { "1 trial".into() } else { format!("{trials} trials") }
 }
 
-fn before_us(pattern: Pattern, context: &Context, present: Present) -> Option<(Kib, String)> {
-    let why = match present.kept_for? {
-        // The search began at another pattern's value, and has not come by it.
-        kept_for if kept_for == pattern => {
-            format!("is what was set before keepahead, and was not tried for {pattern} access yet")
-        }
-        other => {
-            format!("is what was set before keepahead; {} was kept for {other} access, not for {pattern}", context.current)
-        }
-    };
-    Some((present.original, why))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,20 +63,14 @@ mod tests {
     use crate::policy::Tried;
     use std::collections::BTreeMap;
 
-    const PRESENT: Present = Present { kept_for: Some(Pattern::RandomMmap), original: Kib(128) };
-
     fn wanted(decision: Decision, proven: Option<u32>, tried: &[u32], ceiling: u32) -> Option<u32> {
-        wanted_at(Kib(16), decision, proven, tried, ceiling)
-    }
-
-    fn wanted_at(current: Kib, decision: Decision, proven: Option<u32>, tried: &[u32], ceiling: u32) -> Option<u32> {
         let tried: BTreeMap<Kib, Tried> =
             tried.iter().map(|kib| (Kib(*kib), Tried { outcome: Outcome::Reverted, stall_ratio: None })).collect();
         let mut known = BTreeMap::<Pattern, Known>::new();
         known.entry(Pattern::Sequential).or_default().proven = proven.map(Kib);
         let context = Context {
             features: &Features::default(),
-            current,
+            current: Kib(16),
             tried: &tried,
             known: &known,
             floor: Kib(4),
@@ -109,7 +79,7 @@ mod tests {
             min_stall_share: 0.02,
             whole: true,
         };
-        match recall(decision, &context, PRESENT) {
+        match recall(decision, &context) {
             Decision::Propose(p) => Some(p.read_ahead.0),
             _ => None,
         }
@@ -138,16 +108,5 @@ mod tests {
         assert_eq!(wanted(settled(), Some(2048), &[], 1024), None);
         let idle = Decision::Abstain { pattern: Pattern::Sequential, reason: "hardly anybody waits".into() };
         assert_eq!(wanted(idle, Some(2048), &[], 16384), None);
-    }
-
-    #[test]
-    fn where_a_search_ends_the_original_is_tried_unless_it_was_already() {
-        assert_eq!(wanted(settled(), None, &[], 16384), Some(128));
-        assert_eq!(wanted(settled(), None, &[128], 16384), None);
-        let same = Decision::Settled { pattern: Pattern::RandomMmap };
-        assert_eq!(wanted(same.clone(), None, &[], 16384), Some(128));
-        assert_eq!(wanted(same, None, &[128], 16384), None);
-        let stands = |tried: &[u32]| wanted_at(Kib(512), settled(), Some(512), tried, 16384);
-        assert_eq!((stands(&[]), stands(&[128])), (Some(128), None));
     }
 }

@@ -19,6 +19,9 @@ pub struct Standing {
     /// Speculative pages evicted unused per demanded page while the kept value was proven.
     #[serde(default)]
     pub evicted: f64,
+    /// Mean window while the kept value was proven, pages; 0 where that was not measured.
+    #[serde(default)]
+    pub window: f64,
     /// The pattern that the value was kept for.
     #[serde(default)]
     pub pattern: Option<Pattern>,
@@ -35,8 +38,14 @@ fn after(now: Nanos, spent: Nanos, share: f64) -> Nanos {
 
 impl Standing {
     /// A trial has put a value in the place of `replaced`. `share`: of the time that checks may take, 0 to 1.
-    pub fn new(replaced: Kib, pattern: Pattern, evicted: f64, now: Nanos, share: f64) -> Standing {
-        Standing { replaced, evicted, pattern: Some(pattern), kept: now, next: after(now, EXPECTED, share), begun: None }
+    pub fn new(replaced: Kib, pattern: Pattern, now: Nanos, share: f64) -> Standing {
+        let next = after(now, EXPECTED, share);
+        Standing { replaced, evicted: 0.0, window: 0.0, pattern: Some(pattern), kept: now, next, begun: None }
+    }
+
+    /// What was seen of the kept value while it was proven.
+    pub fn proven_with(self, evicted: f64, window: f64) -> Standing {
+        Standing { evicted, window, ..self }
     }
 
     pub fn due(&self, now: Nanos) -> bool {
@@ -76,7 +85,7 @@ mod tests {
         #[test]
         fn checks_stay_within_their_share(share in 0.001..0.2f64, lengths in proptest::collection::vec(1u64..30, 1..50)) {
             let start = Nanos::from_secs(10);
-            let mut standing = Standing::new(Kib(128), Pattern::Sequential, 0.0, start, share);
+            let mut standing = Standing::new(Kib(128), Pattern::Sequential, start, share);
             let (mut now, mut spent) = (start, Nanos(0));
             for length in lengths {
                 now = now.max(standing.next);
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn without_a_budget_nothing_is_checked_and_other_trials_are_no_checks() {
-        let mut standing = Standing::new(Kib(128), Pattern::Sequential, 0.0, Nanos(0), 0.0);
+        let mut standing = Standing::new(Kib(128), Pattern::Sequential, Nanos(0), 0.0);
         assert!(!standing.due(Nanos::from_secs(1 << 30)));
         assert!(!standing.end(Nanos(5), 0.01));
     }

@@ -24,9 +24,6 @@ use std::collections::BTreeMap;
 /// Times that a value is written again after the kernel recomputed it or a write failed, before it is left as it is.
 const REWRITE_MOST: u32 = 3;
 
-/// Longest hold for streams that keep a larger window than the present value gives.
-const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Mode {
     Watching,
@@ -73,6 +70,9 @@ pub struct Watched {
     /// After a larger value was taken back: the mean window before it, pages. Streams that still run with larger ones say nothing
     /// of the present value.
     left_over: Option<(f64, Nanos)>,
+    /// When windows were last seen that are larger than those of the kept value were when it was proven.
+    #[serde(default)]
+    oversized: Option<Nanos>,
     /// Parts of a workload's mappings that may be advised apart.
     #[serde(default)]
     pub(crate) regions: Regions,
@@ -109,6 +109,7 @@ impl Watched {
             standing: None,
             rewritten: 0,
             left_over: None,
+            oversized: None,
             regions: Regions::default(),
             beside_trial: None,
             said: None,

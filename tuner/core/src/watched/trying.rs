@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A trial from its first write to what follows from its verdict.
 
-use super::{LEFT_OVER_MOST, Mode, Watched};
+use super::{Mode, Watched};
 use crate::event::{Arm, Outcome, Pattern, Proposal, SetReason, Verdict, What};
 use crate::features::{Features, evidence};
 use crate::policy::Tried;
@@ -83,7 +83,7 @@ impl Watched {
             return self.end_region_trial(&trial, change, verdict, at, settings, out);
         }
         if verdict.outcome != Outcome::Kept && trial.to > trial.from {
-            self.left_over = Some((trial.window_before().max(trial.from.pages() as f64), at + LEFT_OVER_MOST));
+            self.may_leave_over(trial.window_before().max(trial.from.pages() as f64), at);
         }
         self.known.entry(trial.proposal.pattern).or_default().learn(trial.from, &trial.proposal, &verdict);
         let ratio = verdict.stall_ratio.filter(|r| r.high - r.low <= DOUBT_MOST).map(|r| r.mean);
@@ -103,10 +103,11 @@ impl Watched {
                     self.tried.clear();
                     self.tried_before.clear();
                 }
-                let evicted = trial.whole(Arm::New).map_or(0.0, |span| Features::of(&span).evicted);
+                let proven = trial.whole(Arm::New).map(|span| Features::of(&span)).unwrap_or_default();
                 self.home = trial.to;
                 self.recall_tried(trial.proposal.pattern);
-                self.standing = Some(Standing::new(trial.from, trial.proposal.pattern, evicted, at, settings.check_share));
+                let standing = Standing::new(trial.from, trial.proposal.pattern, at, settings.check_share);
+                self.standing = Some(standing.proven_with(proven.evicted, proven.window));
                 self.tried.insert(trial.from, Tried { outcome: Outcome::Reverted, stall_ratio: ratio.map(|r| 1.0 / r) });
                 self.rewritten = 0;
                 self.slots.carry(&trial.blocks_of(Arm::New), settings.window_slots);
