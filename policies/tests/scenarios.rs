@@ -293,6 +293,11 @@ fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_i
         world.run(30.0);
         assert_eq!(knob(&world), kept, "seed {seed}");
         world.devices.values_mut().next().unwrap().load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
+        // Nothing is raised under pressure.
+        world.memory_pressure = Some(90.0);
+        world.run(20.0);
+        assert_eq!(knob(&world), kept, "seed {seed}");
+        world.memory_pressure = None;
         world.run(30.0);
         let first = |wanted: fn(&What) -> bool| world.records[seen..].iter().position(|r| wanted(&r.what));
         let back = first(|what| matches!(what, What::GaveWay { to: Kib(128), because: Because::OtherPattern { .. }, .. }));

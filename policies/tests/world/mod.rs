@@ -79,6 +79,8 @@ pub struct World {
     pub state: State,
     pub records: Vec<Record>,
     pub memory_available: u64,
+    /// `some avg10`, percent.
+    pub memory_pressure: Option<f64>,
     pub trials: BTreeMap<BdiName, Vec<Nanos>>,
     seed: u64,
 }
@@ -104,6 +106,7 @@ impl World {
             state: State::new(settings, false),
             records: Vec::new(),
             memory_available: 8 << 30,
+            memory_pressure: None,
             trials: BTreeMap::new(),
             seed: seed.wrapping_mul(2).wrapping_add(1),
         }
@@ -153,7 +156,7 @@ impl World {
 
     fn advance(&mut self, span: Nanos) {
         self.now = self.now + span;
-        let machine = Machine { memory_available: self.memory_available, memory_pressure: None, refaults: 0 };
+        let machine = Machine { memory_available: self.memory_available, memory_pressure: self.memory_pressure, refaults: 0 };
         let mut ticks = Vec::new();
         let names: Vec<BdiName> = self.devices.keys().cloned().collect();
         for name in names {

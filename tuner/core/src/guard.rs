@@ -110,9 +110,8 @@ pub struct Pressure {
     pub refaults_per_s: f64,
 }
 
-/// Bounds, memory and pressure. Gives the value to try: a power of two within the bounds.
-pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure, settings: &Settings) -> Result<Kib, Hold> {
-    // A smaller window is what pressure calls for, so only a raise is vetoed.
+/// Whether memory bears the value. A smaller window is what pressure calls for, so only a raise is vetoed.
+pub fn bears(wanted: Kib, current: Kib, pressure: &Pressure, settings: &Settings) -> Result<(), Hold> {
     let pressed = pressure.memory_pressure.filter(|p| wanted > current && *p > settings.memory_pressure_max);
     if let Some(some_avg10) = pressed {
         return Err(Hold::MemoryPressure { some_avg10, limit: settings.memory_pressure_max });
@@ -120,6 +119,12 @@ pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure
     if wanted > current && pressure.refaults_per_s > settings.refaults_per_s_max {
         return Err(Hold::Refaults { per_s: pressure.refaults_per_s, limit: settings.refaults_per_s_max });
     }
+    Ok(())
+}
+
+/// Bounds, memory and pressure. Gives the value to try: a power of two within the bounds.
+pub fn admit(wanted: Kib, current: Kib, features: &Features, pressure: &Pressure, settings: &Settings) -> Result<Kib, Hold> {
+    bears(wanted, current, pressure, settings)?;
     let ceiling = ceiling(features, pressure, settings);
     let value = wanted.min(ceiling).max(settings.floor).floor_power_of_two();
     if value < settings.floor || value > ceiling || value == current {

@@ -4,7 +4,7 @@
 use super::{Said, Watched};
 use crate::event::{Because, Hold, Outcome, Pattern, Proposal, SetReason, What};
 use crate::features::{Features, evidence};
-use crate::guard::{admit, ceiling, fills, limit_step, within_step};
+use crate::guard::{admit, bears, ceiling, fills, limit_step, within_step};
 use crate::known::Known;
 use crate::policy::{Context, Decision, Tried};
 use crate::recall::recall;
@@ -168,6 +168,11 @@ impl Watched {
         // Where nothing depends on the value there is nothing to go back for.
         let depends = !matches!(decision, Decision::Abstain { .. });
         if !other || !depends || kept == back || recalled || is_proven(kept) {
+            return false;
+        }
+        // The other's blocks would see it.
+        let disturbs = self.shared_trial(around).is_some();
+        if disturbs || bears(back, kept, &around.pressure, around.settings).is_err() {
             return false;
         }
         if back < kept {
