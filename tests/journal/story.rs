@@ -124,7 +124,7 @@ fn what_changed_without_a_trial_is_told_too() {
     let (trial, rest) = told.split_once("\n\n").unwrap();
     assert!(trial.contains("open files: 3 refreshed"), "{trial}");
     insta::assert_snapshot!(rest, @r"
-    TIME  nvme0n1  gave way without a trial: 1024 KiB → 128 KiB, because it was kept for sequential access, and nothing is proven for random mmap
+    TIME  nvme0n1  gave way without a trial: 1024 KiB → 128 KiB, because it was kept for sequential access, and for random mmap there is no proven value to try
 
     TIME  nvme0n1  gave way without a trial: 1024 KiB → 128 KiB, because 0.50 pages are evicted unused for each one demanded, 0.10 when it was kept
 

@@ -250,6 +250,7 @@ impl Agent {
                     let done = if kept { format!("{to} kept") } else { format!("{to} undone, {from} again") };
                     owner.why = format!("trial {trial}: {done}: {}", verdict.reason);
                 }
+                What::GaveWay { from, to, because } => owner.why = format!("{from} gave way to {to}: {because}"),
                 _ => {}
             }
         }

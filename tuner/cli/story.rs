@@ -160,7 +160,8 @@ fn add(stories: &mut Vec<Story>, row: Row) {
         }
         // What follows something else than a trial is not the trial's.
         What::Applied { applied } => {
-            if let Some(Story::Trial(t)) = stories.iter_mut().rev().find(|s| s.is_about(&bdi))
+            let failed = |s: &Story| matches!(s, Story::Event(e) if matches!(e.what, What::Failed { .. }));
+            if let Some(Story::Trial(t)) = stories.iter_mut().rev().find(|s| s.is_about(&bdi) && !failed(s))
                 && t.run == run
             {
                 t.files = Some(applied.files);

@@ -62,7 +62,7 @@ impl Row {
     }
 }
 
-/// Time to settle, seconds: of the last change that lasted. For keepahead that is the end of the last trial that was kept, else the
+/// Time to settle, seconds: of the last change that lasted. For keepahead that is the end of the last trial that was kept, or when a kept value last gave way, else the
 /// last change of all; 0 where nothing ever changed.
 ///
 /// It goes by the knob and not by throughput, because throughput follows the workload's phases too; trials that were turned down
@@ -76,6 +76,7 @@ pub fn settled(report: &Report) -> Option<f64> {
     let others = changes.filter(|c| !by_keepahead(&c.by)).map(|c| c.at);
     let kept = report.records.iter().filter_map(|record| match &record.what {
         What::TrialEnded { verdict, .. } if verdict.outcome == Outcome::Kept => Some(Nanos::as_secs_f64(record.at)),
+        What::GaveWay { .. } => Some(Nanos::as_secs_f64(record.at)),
         _ => None,
     });
     Some(others.chain(kept).fold(0.0, f64::max))

@@ -269,7 +269,7 @@ pub enum What {
 pub enum Because {
     /// More of what is read ahead is evicted unused, pages per demanded page, than when the value was kept.
     Polluting { kept: f64, now: f64 },
-    /// Another pattern is seen than the value was kept for, and nothing is proven for that.
+    /// Another pattern is seen than the value was kept for, and nothing that could be tried is proven for that.
     OtherPattern { kept_for: Pattern, seen: Pattern },
 }
 
@@ -280,7 +280,7 @@ impl fmt::Display for Because {
                 write!(f, "{now:.2} pages are evicted unused for each one demanded, {kept:.2} when it was kept")
             }
             Because::OtherPattern { kept_for, seen } => {
-                write!(f, "it was kept for {kept_for} access, and nothing is proven for {seen}")
+                write!(f, "it was kept for {kept_for} access, and for {seen} there is no proven value to try")
             }
         }
     }

@@ -53,7 +53,7 @@ impl Watched {
             // Asked with what was tried in the old pattern.
             decision = self.ask(&features, around);
         }
-        if self.goes_home(&decision, around, out) {
+        if self.goes_home(&decision, &features, around, out) {
             return;
         }
         if self.tend_regions(window, mark, around, next_trial, out) {
@@ -107,8 +107,8 @@ impl Watched {
     /// what those brought in goes as the cache turns over. (A mapped scan in a cache of 256 MiB gave up the 512 KiB that had doubled its throughput after
     /// 8 MiB were rejected.) Few large windows hold more pages than many small ones, so each slot is looked at by itself.
     fn windows_are_its_own(&mut self, window: &Window, now: Nanos) -> bool {
-        let proven = self.standing.map_or(0.0, |s| s.window);
-        let oversized = |slot: &Span| proven > 0.0 && Features::of(slot).window > LEFT_OVER * proven;
+        let own = self.standing.map_or(0.0, |s| s.window).max(self.current().pages() as f64);
+        let oversized = |slot: &Span| Features::of(slot).window > LEFT_OVER * own;
         if self.slots.spans().iter().any(oversized) {
             self.oversized = Some(now);
         }
@@ -144,7 +144,7 @@ impl Watched {
             false => self.turn_to_pattern(pattern, around.now),
         }
         let decision = self.ask_of(&features, false, around);
-        if self.goes_home(&decision, around, out) {
+        if self.goes_home(&decision, &features, around, out) {
             return;
         }
         if let Decision::Propose(proposal) = decision {
@@ -156,7 +156,7 @@ impl Watched {
     /// original is the only value that needs no proof, and a search may take long to find that out, or never. (Mapped runs that came
     /// after random faults waited 3.7 times as long at their 4 KiB as at the original, and no block showed it: what the larger window leaves in
     /// the cache is hit in both values' blocks.)
-    fn goes_home(&mut self, decision: &Decision, around: &Surroundings, out: &mut Output) -> bool {
+    fn goes_home(&mut self, decision: &Decision, features: &Features, around: &Surroundings, out: &mut Output) -> bool {
         let (Some(seen), Some(kept_for)) = (self.pattern, self.standing.and_then(|s| s.pattern)) else { return false };
         let (kept, back) = (self.current(), self.device.original);
         // Names flicker between a mixture and its parts.
@@ -170,9 +170,13 @@ impl Watched {
         if !other || !depends || kept == back || recalled || is_proven(kept) {
             return false;
         }
+        let memory_bears = bears(back, kept, &around.pressure, around.settings).is_ok()
+            && (back < kept || back <= ceiling(features, &around.pressure, around.settings));
         // The other's blocks would see it.
         let disturbs = self.shared_trial(around).is_some();
-        if disturbs || bears(back, kept, &around.pressure, around.settings).is_err() {
+        // By a trial for this pattern, while something else was in the way.
+        let was_worse = |tried: &Tried| tried.outcome == Outcome::Aborted || tried.stall_ratio.is_some_and(|ratio| ratio > 1.0);
+        if !memory_bears || disturbs || self.tried.get(&back).is_some_and(was_worse) {
             return false;
         }
         if back < kept {
@@ -188,6 +192,7 @@ impl Watched {
     fn give_way(&mut self, to: Kib, because: Because, now: Nanos, out: &mut Output) {
         let from = self.current();
         self.home = to;
+        self.rewritten = 0;
         self.said = None;
         self.slots.clear();
         self.set(to, SetReason::Revert, out);
