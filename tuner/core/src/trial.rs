@@ -27,7 +27,7 @@ const STARVED_AFTER: Nanos = Nanos::from_millis(300);
 /// Waits that make a harm ratio believable.
 const HARM_WAITS: u64 = 8;
 /// Windows this much above what a value allows are left over from a larger one.
-const LEFT_OVER: f64 = 1.25;
+pub(crate) const LEFT_OVER: f64 = 1.25;
 /// How long a block waits for left-over windows to go. A stream never shrinks its window while it runs (async readahead takes the
 /// larger of the old and the new size since Linux 6.12, `mm/readahead.c`); it starts anew with the next file or the next miss.
 const RETURN_MOST: Nanos = Nanos::from_secs(2);

@@ -70,7 +70,7 @@ pub struct Watched {
     /// After a larger value was taken back: the mean window before it, pages. Streams that still run with larger ones say nothing
     /// of the present value.
     left_over: Option<(f64, Nanos)>,
-    /// When windows were last seen that are larger than those of the kept value were when it was proven.
+    /// When a larger value was taken back, or windows were last seen that are larger than the kept value's.
     #[serde(default)]
     oversized: Option<Nanos>,
     /// Parts of a workload's mappings that may be advised apart.

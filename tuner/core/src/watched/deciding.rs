@@ -12,6 +12,7 @@ use crate::sample::Completeness;
 use crate::settings::Settings;
 use crate::standing::Standing;
 use crate::step::{Output, Surroundings};
+use crate::trial::LEFT_OVER;
 use crate::units::{Kib, Nanos};
 use crate::window::{Mark, Span, Window};
 
@@ -20,8 +21,6 @@ const LASTING: Nanos = Nanos::from_secs(8);
 
 /// Longest hold for streams that keep a larger window than the present value gives.
 const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
-/// Windows this much above what they were are left over.
-const LEFT_OVER: f64 = 1.25;
 
 /// Share of what is read ahead that is evicted unused, above that in the trial, from which a raised value gives way: what a trial may keep
 /// (`waste_budget`) is wasted again.
