@@ -346,7 +346,7 @@ impl Agent {
             let output = step(&mut self.state, &*self.policy, &input);
             if let Some(hands) = &mut self.hands {
                 hands.note_records(&output.records);
-                if output.records.iter().any(|r| matches!(r.what, What::TrialEnded { .. } | What::GaveWay { .. })) {
+                if output.records.iter().any(|r| r.what.teaches()) {
                     hands.remember(self.state.known());
                 }
             }

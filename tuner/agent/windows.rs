@@ -238,20 +238,8 @@ impl Agent {
     /// Notes why a window is what it is.
     pub(super) fn note_windows(&mut self, records: &[Record]) {
         for record in records {
-            let Some(owner) = self.owners.get_mut(&record.bdi) else { continue };
-            match &record.what {
-                // Of a region: its own line in `Stats` says why.
-                What::TrialStarted { from, to, .. } | What::TrialEnded { from, to, .. } if from == to => {}
-                What::TrialStarted { trial, from, to, proposal, .. } => {
-                    owner.why = format!("trial {trial}, {from} against {to}: {}", proposal.reason);
-                }
-                What::TrialEnded { trial, from, to, verdict } => {
-                    let kept = verdict.outcome == Outcome::Kept;
-                    let done = if kept { format!("{to} kept") } else { format!("{to} undone, {from} again") };
-                    owner.why = format!("trial {trial}: {done}: {}", verdict.reason);
-                }
-                What::GaveWay { from, to, because } => owner.why = format!("{from} gave way to {to}: {because}"),
-                _ => {}
+            if let (Some(owner), Some(why)) = (self.owners.get_mut(&record.bdi), why(&record.what)) {
+                owner.why = why;
             }
         }
     }
@@ -296,6 +284,26 @@ impl Agent {
     }
 }
 
+/// Why a window of its own is what it is from now on.
+fn why(what: &What) -> Option<String> {
+    match what {
+        // Of a region: its own line in `Stats` says why.
+        What::TrialStarted { from, to, .. } | What::TrialEnded { from, to, .. } if from == to => None,
+        What::TrialStarted { trial, from, to, proposal, .. } => {
+            Some(format!("trial {trial}, {from} against {to}: {}", proposal.reason))
+        }
+        What::TrialEnded { trial, from, to, verdict } => {
+            let kept = verdict.outcome == Outcome::Kept;
+            let done = if kept { format!("{to} kept") } else { format!("{to} undone, {from} again") };
+            Some(format!("trial {trial}: {done}: {}", verdict.reason))
+        }
+        What::GaveWay { from, to, because } => Some(format!("{from} gave way to {to}: {because}")),
+        What::Pinned { value, .. } => Some(format!("pinned at {value}")),
+        What::Unpinned { back_to, .. } => Some(format!("unpinned, {back_to} again")),
+        _ => None,
+    }
+}
+
 /// Whether these are open files that are tuned apart from the device that bears them.
 pub fn is_apart(bdi: &BdiName) -> bool {
     bdi.0.contains('/')
@@ -324,4 +332,37 @@ fn parts_of(workload: &Workload, files: &[Inode]) -> Vec<Part> {
         Some(Part { number: *number, file, first, last })
     };
     workload.regions.standing().iter().filter_map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keepahead_core::event::{Because, Hold, Pattern, Verdict};
+
+    #[test]
+    fn whatever_changes_a_window_says_why_it_is_what_it_is() {
+        let (from, to) = (Kib(512), Kib(128));
+        let because = Because::OtherPattern { kept_for: Pattern::Sequential, seen: Pattern::RandomMmap };
+        let ended = |from, outcome| {
+            let verdict = Verdict::new(outcome, "less stall".into(), 3, 0.95);
+            why(&What::TrialEnded { trial: 7, from, to, verdict })
+        };
+        let said = [
+            why(&What::GaveWay { from, to, because }),
+            ended(from, Outcome::Kept),
+            ended(from, Outcome::Reverted),
+            why(&What::Pinned { from, value: to }),
+            why(&What::Unpinned { from, back_to: to }),
+        ];
+        let expected = [
+            "512 KiB gave way to 128 KiB: it was kept for sequential access, and for random mmap there is no proven value to try",
+            "trial 7: 128 KiB kept: less stall",
+            "trial 7: 128 KiB undone, 512 KiB again: less stall",
+            "pinned at 128 KiB",
+            "unpinned, 128 KiB again",
+        ];
+        assert_eq!(said.map(Option::unwrap_or_default), expected);
+        // A region's trial changes no window, nor does a hold.
+        assert_eq!((ended(to, Outcome::Kept), why(&What::Held { reason: Hold::NoDemand })), (None, None));
+    }
 }

@@ -176,7 +176,10 @@ impl World {
     }
 
     pub fn feed(&mut self, input: Input) {
+        let known = self.state.known();
         let output = step(&mut self.state, &*self.policy, &input);
+        let taught = output.records.iter().any(|r| r.what.teaches());
+        assert!(taught || self.state.known() == known, "what was learned is not kept: {:?}", output.records);
         for record in &output.records {
             self.check_record(record);
         }

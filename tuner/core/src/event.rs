@@ -263,6 +263,13 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether [`State::known`](crate::step::State::known) may have changed with it, so that it must be kept for the next run.
+    pub fn teaches(&self) -> bool {
+        matches!(self, What::TrialEnded { .. } | What::GaveWay { because: Because::Polluting { .. }, .. })
+    }
+}
+
 /// What a kept value has given way for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case")]

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The loop against honest devices under virtual time: where it must arrive, and how soon.
 
+#[path = "../world/mod.rs"]
 mod world;
 
-use keepahead_core::device::{BdiName, QueueLimits};
-use keepahead_core::event::{Arm, Because, Input, Outcome, Record, What, Writer};
+mod others;
+mod phases;
+
+use keepahead_core::device::BdiName;
+use keepahead_core::event::{Arm, Because, Outcome, What};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
@@ -244,151 +248,11 @@ fn a_value_left_undecided_is_tried_once_more_and_no_more() {
 }
 
 #[test]
-fn patterns_that_come_and_go_are_not_tried_for_again_and_again() {
-    // Neither answers: each trial is for nothing.
-    let loads = [Load::Sequential { iops: 1000.0, bandwidth: 131.0 }, Load::RandomMmap { iops: 1000.0, bandwidth: 1e6 }];
-    let trials = |seconds: f64, turns: usize| {
-        let mut world = one(loads[0], 128, 7);
-        for turn in 0..turns {
-            world.devices.values_mut().next().unwrap().load = loads[turn % 2];
-            world.run(seconds);
-        }
-        world.trials.values().map(Vec::len).sum::<usize>()
-    };
-    let (brief, lasting) = (trials(5.0, 60), trials(50.0, 6));
-    assert!(brief <= 14 && lasting <= 12, "{brief} and {lasting} trials in five minutes");
-}
-
-#[test]
 fn random_read_and_idle_are_left_alone() {
     for load in [Load::RandomRead { iops: 3000.0 }, Load::Idle] {
         let mut world = one(load, 128, 3);
         world.run(300.0);
         assert!(world.trials.is_empty() && knob(&world) == 128);
-    }
-}
-
-#[test]
-fn a_change_of_pattern_is_answered() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
-    world.run(40.0);
-    world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
-    world.run(40.0);
-    assert!(knob(&world) <= 32, "{} KiB", knob(&world));
-}
-
-#[test]
-fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_is_tried() {
-    let lookups = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
-    for (seed, learned) in (1..20).map(|seed| (seed, seed % 2 == 0)) {
-        let mut world = one(lookups, 128, seed);
-        if learned {
-            world.policy = Box::new(Learned::shipped().unwrap());
-        }
-        world.run(40.0);
-        let (kept, seen) = (knob(&world), world.records.len());
-        assert!(kept <= 32, "seed {seed}: {kept} KiB");
-        // On which nothing depends.
-        world.devices.values_mut().next().unwrap().load = Load::RandomRead { iops: 3000.0 };
-        world.run(30.0);
-        assert_eq!(knob(&world), kept, "seed {seed}");
-        world.devices.values_mut().next().unwrap().load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
-        // Nothing is raised under pressure.
-        world.memory_pressure = Some(90.0);
-        world.run(20.0);
-        assert_eq!(knob(&world), kept, "seed {seed}");
-        world.memory_pressure = None;
-        world.run(30.0);
-        let first = |wanted: fn(&What) -> bool| world.records[seen..].iter().position(|r| wanted(&r.what));
-        let back = first(|what| matches!(what, What::GaveWay { to: Kib(128), because: Because::OtherPattern { .. }, .. }));
-        let tried = first(|what| matches!(what, What::TrialStarted { .. }));
-        assert!(back.is_some() && back < tried, "seed {seed}: back {back:?}, tried {tried:?}");
-        assert!(knob(&world) >= 512, "seed {seed}: {} KiB", knob(&world));
-        world.stop();
-    }
-}
-
-#[test]
-fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
-    let mut waited = Vec::new();
-    for seed in 1..40 {
-        let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, seed);
-        world.policy = Box::new(Learned::shipped().unwrap());
-        world.run(10.0);
-        // A check of the kept value, a minute and more after the start.
-        while !world.state.on_trial() {
-            world.run(0.1);
-        }
-        let (since, seen) = (world.now, world.records.len());
-        world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
-        world.run(20.0);
-        let next = |wanted: fn(&What) -> bool| world.records[seen..].iter().find(|r| wanted(&r.what));
-        // Others end for harm: the new value was in force when the pattern changed.
-        let void = |what: &What| matches!(what, What::TrialEnded { verdict, .. } if verdict.outcome == Outcome::Void);
-        if next(|what| matches!(what, What::TrialEnded { .. })).is_some_and(|r| void(&r.what)) {
-            let until = |record: Option<&Record>| record.map_or(f64::INFINITY, |r| r.at.since(since).as_secs_f64());
-            let back = until(next(|what| matches!(what, What::GaveWay { .. })));
-            waited.push((back, until(next(|what| matches!(what, What::TrialStarted { from, to, .. } if to < from)))));
-        }
-    }
-    assert!(!waited.is_empty() && waited.iter().all(|(back, lower)| *back <= 3.5 && *lower <= 4.5), "{waited:?}");
-}
-
-#[test]
-fn what_a_pattern_has_rejected_is_not_tried_again_when_it_returns() {
-    let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
-    let mut world = one(phases[0], 128, 5);
-    let ended = |world: &World, wanted: fn(Outcome) -> bool| {
-        world.records.iter().filter(|r| matches!(&r.what, What::TrialEnded { verdict, .. } if wanted(verdict.outcome))).count()
-    };
-    let mut first = 0;
-    for (phase, load) in phases.iter().cycle().take(6).enumerate() {
-        world.devices.values_mut().next().unwrap().load = *load;
-        world.run(60.0);
-        let tried = ended(&world, |_| true);
-        match phase {
-            0 | 1 => first = tried,
-            _ => assert_eq!(tried, first + phase - 1, "one trial a phase, of the value that was proven for it"),
-        }
-    }
-    assert!(ended(&world, |outcome| outcome != Outcome::Kept) > 0, "nothing was rejected in {first} trials");
-}
-
-/// When the first trial of each phase was kept, in seconds since the phase began; `None`: none was.
-fn kept_after(world: &mut World, phases: &[(Load, f64)]) -> Vec<Option<f64>> {
-    let run = |(load, seconds): &(Load, f64)| {
-        let (since, seen) = (world.now, world.records.len());
-        world.devices.values_mut().next().unwrap().load = *load;
-        world.run(*seconds);
-        let kept = |what: &What| matches!(what, What::TrialEnded { verdict, .. } if verdict.outcome == Outcome::Kept);
-        world.records[seen..].iter().find(|r| kept(&r.what)).map(|r| r.at.since(since).as_secs_f64())
-    };
-    phases.iter().map(run).collect()
-}
-
-#[test]
-fn a_pattern_that_returns_has_its_value_back_within_five_seconds() {
-    let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
-    let phases: Vec<(Load, f64)> = phases.iter().cycle().take(8).map(|load| (*load, 60.4)).collect();
-    let mut returned = Vec::new();
-    for seed in 1..20 {
-        let after = kept_after(&mut one(phases[0].0, 128, seed), &phases);
-        returned.extend(after[2..].iter().map(|at| at.unwrap_or_else(|| panic!("seed {seed}: {after:?}"))));
-    }
-    returned.sort_by(f64::total_cmp);
-    assert!(returned[returned.len() / 2] <= 5.0 && returned[returned.len() - 1] <= 6.5, "{returned:?}");
-}
-
-#[test]
-fn a_second_of_another_pattern_is_not_its_return() {
-    let (scan, lookups) =
-        (Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 });
-    for seed in 1..20 {
-        let mut world = one(scan, 128, seed);
-        kept_after(&mut world, &[(scan, 60.0), (lookups, 60.0), (scan, 60.0)]);
-        let (before, trials) = (knob(&world), world.trials.values().map(Vec::len).sum::<usize>());
-        kept_after(&mut world, &[(lookups, 1.0), (scan, 20.0), (lookups, 1.0), (scan, 20.0)]);
-        assert_eq!((knob(&world), world.trials.values().map(Vec::len).sum::<usize>()), (before, trials), "seed {seed}");
     }
 }
 
@@ -447,99 +311,6 @@ fn checks_of_a_value_that_stays_right_cost_no_more_than_their_share() {
         }
     }
     assert!(checks >= 5 && spent <= 0.01 * 3660.0, "{checks} checks took {spent} s of an hour");
-}
-
-#[test]
-fn a_person_wins_until_taken_back() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
-    world.run(4.5);
-    assert!(world.state.on_trial());
-    let fake = world.devices.values_mut().next().unwrap();
-    (fake.knob, fake.writer) = (Kib(64), Some(Writer { pid: 42, comm: "tuned".into() }));
-    world.run(60.0);
-    assert_eq!(knob(&world), 64);
-    assert!(world.records.iter().any(|r| matches!(&r.what, What::HandsOff { writer: Some(w), .. } if w.comm == "tuned")));
-    let now = world.now;
-    world.feed(Input::TakeBack { now, bdi: BdiName("7:0".into()) });
-    world.run(60.0);
-    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
-}
-
-#[test]
-fn a_pinned_device_is_left_alone_and_goes_back_to_what_it_had() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
-    world.run(4.5);
-    assert!(world.state.on_trial());
-    let (now, bdi) = (world.now, BdiName("7:0".into()));
-    world.feed(Input::Pin { now, bdi: bdi.clone(), value: Kib(32) });
-    assert_eq!(knob(&world), 32);
-    let before = world.records.len();
-    world.run(60.0);
-    assert_eq!(knob(&world), 32);
-    assert!(!world.records[before..].iter().any(|r| matches!(r.what, What::TrialStarted { .. })));
-    let now = world.now;
-    world.feed(Input::Unpin { now, bdi });
-    assert_eq!(knob(&world), 128);
-    world.run(60.0);
-    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
-}
-
-#[test]
-fn a_pause_ends_the_trial_and_holds_until_resume() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
-    world.run(4.5);
-    assert!(world.state.on_trial());
-    world.feed(Input::Pause { now: world.now });
-    assert_eq!(knob(&world), 128);
-    world.run(60.0);
-    assert_eq!(knob(&world), 128);
-    assert!(!world.state.on_trial());
-    world.feed(Input::Resume { now: world.now });
-    world.run(60.0);
-    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
-}
-
-#[test]
-fn a_limit_update_of_the_kernel_is_not_taken_for_a_person() {
-    let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 128, 5);
-    world.run(30.0);
-    let kept = knob(&world);
-    let fake = world.devices.values_mut().next().unwrap();
-    fake.knob = Kib(1024);
-    fake.limits = QueueLimits { max_sectors_kb: 512, ..QueueLimits::default() };
-    world.run(3.0);
-    assert_eq!(knob(&world), kept);
-    assert!(world.records.iter().any(|r| matches!(r.what, What::KernelRaised { .. })));
-    assert!(!world.records.iter().any(|r| matches!(r.what, What::HandsOff { .. })));
-}
-
-#[test]
-fn a_limit_update_in_a_trial_brings_the_proven_value_back_and_not_the_candidate() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 4000.0 }, 128, 5);
-    let second = |world: &World| {
-        world.records.iter().rev().find_map(|r| match r.what {
-            What::TrialStarted { trial: 2, from, to, .. } => Some((from, to)),
-            _ => None,
-        })
-    };
-    for _ in 0..1000 {
-        if second(&world).is_none() {
-            world.run(0.1);
-        }
-    }
-    let (proven, candidate) = second(&world).expect("a second trial");
-    assert!(proven > Kib(128) && knob(&world) == candidate.0);
-    let fake = world.devices.values_mut().next().unwrap();
-    fake.knob = Kib(16384);
-    fake.limits = QueueLimits { optimal_io_bytes: 8 << 20, ..QueueLimits::default() };
-    world.run(1.0);
-    // At once: each rewrite is one of the few that are allowed.
-    let raised = world.records.iter().position(|r| matches!(r.what, What::KernelRaised { .. })).expect("seen");
-    let written = world.records[raised..].iter().find_map(|r| match &r.what {
-        What::Applied { applied } => Some(applied.wanted),
-        _ => None,
-    });
-    assert_eq!((written, knob(&world)), (Some(proven), proven.0));
 }
 
 #[test]

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A person and the kernel, who write the knob too.
+
+use super::world::{Load, World};
+use super::{knob, one};
+use keepahead_core::device::{BdiName, QueueLimits};
+use keepahead_core::event::{Input, What, Writer};
+use keepahead_core::units::Kib;
+
+#[test]
+fn a_person_wins_until_taken_back() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(4.5);
+    assert!(world.state.on_trial());
+    let fake = world.devices.values_mut().next().unwrap();
+    (fake.knob, fake.writer) = (Kib(64), Some(Writer { pid: 42, comm: "tuned".into() }));
+    world.run(60.0);
+    assert_eq!(knob(&world), 64);
+    assert!(world.records.iter().any(|r| matches!(&r.what, What::HandsOff { writer: Some(w), .. } if w.comm == "tuned")));
+    let now = world.now;
+    world.feed(Input::TakeBack { now, bdi: BdiName("7:0".into()) });
+    world.run(60.0);
+    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_pinned_device_is_left_alone_and_goes_back_to_what_it_had() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(4.5);
+    assert!(world.state.on_trial());
+    let (now, bdi) = (world.now, BdiName("7:0".into()));
+    world.feed(Input::Pin { now, bdi: bdi.clone(), value: Kib(32) });
+    assert_eq!(knob(&world), 32);
+    let before = world.records.len();
+    world.run(60.0);
+    assert_eq!(knob(&world), 32);
+    assert!(!world.records[before..].iter().any(|r| matches!(r.what, What::TrialStarted { .. })));
+    let now = world.now;
+    world.feed(Input::Unpin { now, bdi });
+    assert_eq!(knob(&world), 128);
+    world.run(60.0);
+    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_pause_ends_the_trial_and_holds_until_resume() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    world.run(4.5);
+    assert!(world.state.on_trial());
+    world.feed(Input::Pause { now: world.now });
+    assert_eq!(knob(&world), 128);
+    world.run(60.0);
+    assert_eq!(knob(&world), 128);
+    assert!(!world.state.on_trial());
+    world.feed(Input::Resume { now: world.now });
+    world.run(60.0);
+    assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_limit_update_of_the_kernel_is_not_taken_for_a_person() {
+    let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 128, 5);
+    world.run(30.0);
+    let kept = knob(&world);
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(1024);
+    fake.limits = QueueLimits { max_sectors_kb: 512, ..QueueLimits::default() };
+    world.run(3.0);
+    assert_eq!(knob(&world), kept);
+    assert!(world.records.iter().any(|r| matches!(r.what, What::KernelRaised { .. })));
+    assert!(!world.records.iter().any(|r| matches!(r.what, What::HandsOff { .. })));
+}
+
+#[test]
+fn a_limit_update_in_a_trial_brings_the_proven_value_back_and_not_the_candidate() {
+    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 4000.0 }, 128, 5);
+    let second = |world: &World| {
+        world.records.iter().rev().find_map(|r| match r.what {
+            What::TrialStarted { trial: 2, from, to, .. } => Some((from, to)),
+            _ => None,
+        })
+    };
+    for _ in 0..1000 {
+        if second(&world).is_none() {
+            world.run(0.1);
+        }
+    }
+    let (proven, candidate) = second(&world).expect("a second trial");
+    assert!(proven > Kib(128) && knob(&world) == candidate.0);
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(16384);
+    fake.limits = QueueLimits { optimal_io_bytes: 8 << 20, ..QueueLimits::default() };
+    world.run(1.0);
+    // At once: each rewrite is one of the few that are allowed.
+    let raised = world.records.iter().position(|r| matches!(r.what, What::KernelRaised { .. })).expect("seen");
+    let written = world.records[raised..].iter().find_map(|r| match &r.what {
+        What::Applied { applied } => Some(applied.wanted),
+        _ => None,
+    });
+    assert_eq!((written, knob(&world)), (Some(proven), proven.0));
+}
