@@ -130,11 +130,6 @@ impl EbpfSensor {
         self.set_shift(shift)
     }
 
-    /// Lets the rate adapt again.
-    pub fn free_shift(&mut self) {
-        self.forced = false;
-    }
-
     pub fn shift(&self) -> u8 {
         self.shift
     }

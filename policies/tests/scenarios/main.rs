@@ -8,11 +8,13 @@ mod others;
 mod phases;
 
 use keepahead_core::device::BdiName;
-use keepahead_core::event::{Arm, Because, Outcome, What};
+use keepahead_core::event::{Arm, Because, Input, Outcome, What};
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
 use world::{Load, World, device};
+
+const SCAN: Load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
 
 fn noisy(_: Kib, _: f64, noise: f64) -> f64 {
     0.95 + 0.1 * noise
@@ -31,7 +33,7 @@ fn knob(world: &World) -> u32 {
 #[test]
 fn a_sequential_scan_is_raised_until_the_bandwidth_is_reached_within_30_s() {
     for seed in 1..20 {
-        let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, seed);
+        let mut world = one(SCAN, 128, seed);
         world.run(30.0);
         assert!(knob(&world) >= 512, "seed {seed}: {} KiB", knob(&world));
         world.stop();
@@ -104,7 +106,7 @@ fn first_trial(world: &World) -> (f64, f64) {
 
 #[test]
 fn a_sure_policy_begins_after_a_second_and_one_that_cannot_say_so_after_a_whole_window() {
-    let loads = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
+    let loads = [SCAN, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
     for (load, seed) in loads.into_iter().zip(1..) {
         let mut sure = one(load, 128, seed);
         sure.policy = Box::new(Learned::shipped().unwrap());
@@ -137,7 +139,7 @@ fn a_plain_difference_is_shown_in_short_blocks_and_a_small_one_is_not() {
 
 #[test]
 fn a_raised_value_whose_windows_evict_each_other_gives_way_at_once() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    let mut world = one(SCAN, 128, 5);
     world.run(60.0);
     assert!(knob(&world) >= 512, "{} KiB", knob(&world));
     world.devices.values_mut().next().unwrap().evicts_above = Some(Kib(256));
@@ -248,6 +250,41 @@ fn a_value_left_undecided_is_tried_once_more_and_no_more() {
 }
 
 #[test]
+fn a_reason_is_said_once_though_its_figures_move() {
+    for learned in [false, true] {
+        let mut world = one(SCAN, 128, 3);
+        if learned {
+            world.policy = Box::new(Learned::shipped().unwrap());
+        }
+        world.run(5.0);
+        let seen = world.records.len();
+        for second in 0..120 {
+            world.memory_pressure = Some(60.0 + f64::from(second % 7));
+            world.run(1.0);
+        }
+        let said = world.records[seen..].iter().filter(|r| matches!(r.what, What::Held { .. })).count();
+        assert!((1..=3).contains(&said), "said {said} times: {:?}", &world.records[seen..]);
+    }
+}
+
+#[test]
+fn what_no_process_will_ever_ask_for_again_is_not_remembered() {
+    let mut world = World::new(Settings::default(), 5);
+    for identity in ["open-files:4711:1", "open-files:{\"name\":\"db\"}", "wwid:x"] {
+        let bdi = format!("7:0/{identity}");
+        world.add(keepahead_core::device::Device { identity: identity.into(), ..device(&bdi, &bdi, 128) }, SCAN, noisy);
+    }
+    world.run(40.0);
+    let known = |world: &World| world.state.known().into_keys().collect::<Vec<_>>();
+    let lasting = ["open-files:{\"name\":\"db\"}", "wwid:x"];
+    assert_eq!(known(&world), lasting);
+    for bdi in world.devices.keys().cloned().collect::<Vec<_>>() {
+        world.feed(Input::Gone { now: world.now, bdi });
+    }
+    assert_eq!(known(&world), lasting);
+}
+
+#[test]
 fn random_read_and_idle_are_left_alone() {
     for load in [Load::RandomRead { iops: 3000.0 }, Load::Idle] {
         let mut world = one(load, 128, 3);
@@ -273,7 +310,7 @@ fn turned(turns: f64, share: f64) -> World {
     let mut world = World::new(settings, 5);
     let response =
         move |kib: Kib, t: f64, noise: f64| noisy(kib, t, noise) * if t > turns && kib >= Kib(256) { 10.0 } else { 1.0 };
-    world.add(device("7:0", "loop0", 128), Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, response);
+    world.add(device("7:0", "loop0", 128), SCAN, response);
     world
 }
 
@@ -316,7 +353,7 @@ fn checks_of_a_value_that_stays_right_cost_no_more_than_their_share() {
 #[test]
 fn devices_on_one_disk_take_turns() {
     let mut world = World::new(Settings::default(), 5);
-    let load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
+    let load = SCAN;
     world.add(device("253:0", "sda", 128), load, noisy);
     world.add(device("253:1", "sda", 128), load, noisy);
     world.run(120.0); // `feed` asserts that no two are on trial at once

@@ -2,14 +2,14 @@
 //! A person and the kernel, who write the knob too.
 
 use super::world::{Load, World};
-use super::{knob, one};
+use super::{SCAN, knob, one};
 use keepahead_core::device::{BdiName, QueueLimits};
 use keepahead_core::event::{Input, What, Writer};
 use keepahead_core::units::Kib;
 
 #[test]
 fn a_person_wins_until_taken_back() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    let mut world = one(SCAN, 128, 5);
     world.run(4.5);
     assert!(world.state.on_trial());
     let fake = world.devices.values_mut().next().unwrap();
@@ -17,6 +17,14 @@ fn a_person_wins_until_taken_back() {
     world.run(60.0);
     assert_eq!(knob(&world), 64);
     assert!(world.records.iter().any(|r| matches!(&r.what, What::HandsOff { writer: Some(w), .. } if w.comm == "tuned")));
+    // Windows of open files are given over theirs, and give it back.
+    let original = |world: &World| world.state.devices().next().unwrap().device.original;
+    assert_eq!(original(&world), Kib(64));
+    world.devices.values_mut().next().unwrap().knob = Kib(1024);
+    world.run(2.0);
+    assert_eq!(original(&world), Kib(1024));
+    world.devices.values_mut().next().unwrap().knob = Kib(64);
+    world.run(2.0);
     let now = world.now;
     world.feed(Input::TakeBack { now, bdi: BdiName("7:0".into()) });
     world.run(60.0);
@@ -25,7 +33,7 @@ fn a_person_wins_until_taken_back() {
 
 #[test]
 fn a_pinned_device_is_left_alone_and_goes_back_to_what_it_had() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    let mut world = one(SCAN, 128, 5);
     world.run(4.5);
     assert!(world.state.on_trial());
     let (now, bdi) = (world.now, BdiName("7:0".into()));
@@ -43,8 +51,40 @@ fn a_pinned_device_is_left_alone_and_goes_back_to_what_it_had() {
 }
 
 #[test]
+fn a_pin_that_could_not_be_written_is_tried_again_as_one() {
+    let mut world = one(Load::Idle, 128, 5);
+    world.run(4.5);
+    world.devices.values_mut().next().unwrap().fail_writes = true;
+    let (now, bdi) = (world.now, BdiName("7:0".into()));
+    world.feed(Input::Pin { now, bdi, value: Kib(32) });
+    assert_eq!(knob(&world), 128);
+    world.devices.values_mut().next().unwrap().fail_writes = false;
+    world.run(2.0);
+    assert_eq!(knob(&world), 32);
+    assert!(world.state.devices().all(|d| d.pinned()));
+}
+
+#[test]
+fn a_pin_outlasts_the_kernel_and_one_after_it_goes_back_to_what_was_before_both() {
+    let mut world = one(Load::Idle, 128, 5);
+    world.run(4.5);
+    let bdi = BdiName("7:0".into());
+    world.feed(Input::Pin { now: world.now, bdi: bdi.clone(), value: Kib(32) });
+    world.run(1.0);
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(8192);
+    fake.limits = QueueLimits { max_sectors_kb: 8192, ..QueueLimits::default() };
+    world.run(3.0);
+    assert_eq!(knob(&world), 32);
+    world.feed(Input::Pin { now: world.now, bdi: bdi.clone(), value: Kib(64) });
+    world.run(1.0);
+    world.feed(Input::Unpin { now: world.now, bdi });
+    assert_eq!(knob(&world), 128);
+}
+
+#[test]
 fn a_pause_ends_the_trial_and_holds_until_resume() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    let mut world = one(SCAN, 128, 5);
     world.run(4.5);
     assert!(world.state.on_trial());
     world.feed(Input::Pause { now: world.now });

@@ -2,7 +2,7 @@
 //! Patterns that change, and those that return.
 
 use super::world::{Load, World};
-use super::{knob, one};
+use super::{SCAN, knob, one};
 use keepahead_core::event::{Because, Outcome, Record, What};
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
@@ -25,7 +25,7 @@ fn patterns_that_come_and_go_are_not_tried_for_again_and_again() {
 
 #[test]
 fn a_change_of_pattern_is_answered() {
-    let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, 5);
+    let mut world = one(SCAN, 128, 5);
     world.run(40.0);
     world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
     world.run(40.0);
@@ -47,7 +47,7 @@ fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_i
         world.devices.values_mut().next().unwrap().load = Load::RandomRead { iops: 3000.0 };
         world.run(30.0);
         assert_eq!(knob(&world), kept, "seed {seed}");
-        world.devices.values_mut().next().unwrap().load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
+        world.devices.values_mut().next().unwrap().load = SCAN;
         // Nothing is raised under pressure.
         world.memory_pressure = Some(90.0);
         world.run(20.0);
@@ -67,7 +67,7 @@ fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_i
 fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
     let mut waited = Vec::new();
     for seed in 1..40 {
-        let mut world = one(Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, 128, seed);
+        let mut world = one(SCAN, 128, seed);
         world.policy = Box::new(Learned::shipped().unwrap());
         world.run(10.0);
         // A check of the kept value, a minute and more after the start.
@@ -91,7 +91,7 @@ fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
 
 #[test]
 fn what_a_pattern_has_rejected_is_not_tried_again_when_it_returns() {
-    let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
+    let phases = [SCAN, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
     let mut world = one(phases[0], 128, 5);
     let ended = |world: &World, wanted: fn(Outcome) -> bool| {
         world.records.iter().filter(|r| matches!(&r.what, What::TrialEnded { verdict, .. } if wanted(verdict.outcome))).count()
@@ -123,7 +123,7 @@ fn kept_after(world: &mut World, phases: &[(Load, f64)]) -> Vec<Option<f64>> {
 
 #[test]
 fn a_pattern_that_returns_has_its_value_back_within_five_seconds() {
-    let phases = [Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
+    let phases = [SCAN, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }];
     let phases: Vec<(Load, f64)> = phases.iter().cycle().take(8).map(|load| (*load, 60.4)).collect();
     let mut returned = Vec::new();
     for seed in 1..20 {
@@ -136,8 +136,7 @@ fn a_pattern_that_returns_has_its_value_back_within_five_seconds() {
 
 #[test]
 fn a_second_of_another_pattern_is_not_its_return() {
-    let (scan, lookups) =
-        (Load::Sequential { iops: 1000.0, bandwidth: 400.0 }, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 });
+    let (scan, lookups) = (SCAN, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 });
     for seed in 1..20 {
         let mut world = one(scan, 128, seed);
         kept_after(&mut world, &[(scan, 60.0), (lookups, 60.0), (scan, 60.0)]);

@@ -196,6 +196,8 @@ impl World {
 
     fn carry_out(&mut self, bdi: &BdiName, from: Kib, to: Kib, why: SetReason) -> Input {
         let (now, settings) = (self.now, self.state.settings.clone());
+        let pinned = self.state.devices().any(|d| d.device.bdi == *bdi && d.pinned());
+        assert!(!pinned || why != SetReason::Revert, "what a person fixed is no old value: it is promised first");
         let fake = self.devices.get_mut(bdi).expect("an action for a device that is gone");
         assert!(!fake.hands_off, "wrote {to} after hands-off");
         assert!(to.0 > 0);

@@ -35,8 +35,6 @@ pub mod flag {
     /// `PG_workingset`: was active before.
     pub const WORKINGSET: u8 = 8;
     pub const DIRTY: u8 = 16;
-    /// `PG_dropbehind`.
-    pub const DROPBEHIND: u8 = 32;
 }
 
 #[derive(Clone, Copy, Debug)]

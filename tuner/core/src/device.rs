@@ -16,6 +16,14 @@ impl fmt::Display for BdiName {
     }
 }
 
+/// How the identity of open files with a window of their own begins; the process that registered them follows, or the rule that names them.
+pub const OPEN_FILES: &str = "open-files:";
+
+/// The process whose open files have this identity (`open-files:PID:ID`). No other will ever have it.
+pub fn process_of(identity: &str) -> Option<u32> {
+    identity.strip_prefix(OPEN_FILES)?.split(':').next()?.parse().ok()
+}
+
 /// What kind of thing stands behind a bdi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -415,6 +415,20 @@ pub enum Hold {
     LeftOver,
 }
 
+impl Hold {
+    /// Whether it is the same reason, though figures in it may have moved: under memory pressure each tick has another.
+    pub fn is_as(&self, other: &Hold) -> bool {
+        let words = |text: &str| text.split(|c: char| c.is_ascii_digit() || c == '.').collect::<String>();
+        match (self, other) {
+            (Hold::MemoryPressure { .. }, Hold::MemoryPressure { .. }) | (Hold::Refaults { .. }, Hold::Refaults { .. }) => true,
+            (Hold::Abstained { pattern: a, reason: one }, Hold::Abstained { pattern: b, reason: two }) => {
+                a == b && words(one) == words(two)
+            }
+            _ => self == other,
+        }
+    }
+}
+
 /// Which of the two values a block ran with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -222,11 +222,18 @@ impl Regions {
         let mut worse = Vec::new();
         for (number, region) in &mut self.all {
             let Some(probation) = &mut region.probation else { continue };
-            let age = mark.at.since(probation.since);
-            if age >= SETTLING {
-                probation.settled.get_or_insert([mark, region.counters]);
+            if mark.at.since(probation.since) < SETTLING {
+                continue;
             }
-            let (true, Some(settled)) = (age >= PROBATION, probation.settled) else { continue };
+            let Some(settled) = probation.settled else {
+                // Late where the loop was paused: nothing has been seen of it until now.
+                probation.since = mark.at - SETTLING;
+                probation.settled = Some([mark, region.counters]);
+                continue;
+            };
+            if mark.at.since(probation.since) < PROBATION {
+                continue;
+            }
             let ratio =
                 |n: usize, now: &Mark| compare(&settled[n].until(now), &probation.before[n]).map_or(1.0, |c| c.log_stall.exp());
             let (whole, own) = (ratio(0, &mark), ratio(1, &region.counters));

@@ -82,16 +82,10 @@ impl State {
 
     /// What trials have taught, by identity of the device: for [`State::with_known`] of the next run.
     pub fn known(&self) -> BTreeMap<String, BTreeMap<Pattern, Known>> {
-        let here = self.devices.values().filter(|w| !w.known.is_empty());
+        let here = self.devices.values().filter(|w| w.is_worth_knowing());
         let mut known = self.known.clone();
         known.extend(here.map(|w| (w.device.identity.clone(), w.known.clone())));
         known
-    }
-
-    /// Continues the numbering of trials after earlier runs.
-    pub fn with_next_trial(mut self, next: u64) -> State {
-        self.next_trial = next;
-        self
     }
 
     /// A trial is running: ticks should come at the trial's pace.
@@ -133,7 +127,7 @@ pub fn step(state: &mut State, policy: &dyn Policy, input: &Input) -> Output {
         Input::Gone { now, bdi } => {
             if let Some(mut watched) = state.devices.remove(bdi) {
                 watched.gone(*now, &state.settings, &mut out);
-                if !watched.known.is_empty() {
+                if watched.is_worth_knowing() {
                     state.known.insert(watched.device.identity, watched.known);
                 }
             }

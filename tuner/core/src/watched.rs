@@ -6,7 +6,7 @@ mod knob;
 mod regions;
 mod trying;
 
-use crate::device::{BdiName, Device};
+use crate::device::{BdiName, Device, process_of};
 use crate::event::{Action, DeviceTick, Hold, Pattern, Record, SetReason, What};
 use crate::guard::CoolDown;
 use crate::known::Known;
@@ -130,6 +130,11 @@ impl Watched {
         !self.regions.is_empty()
     }
 
+    /// Something was learned, and of what may come back.
+    pub(crate) fn is_worth_knowing(&self) -> bool {
+        !self.known.is_empty() && process_of(&self.device.identity).is_none()
+    }
+
     pub fn hands_off(&self) -> bool {
         self.mode == Mode::HandsOff
     }
@@ -171,9 +176,7 @@ impl Watched {
     pub(crate) fn tick(&mut self, tick: &DeviceTick, around: &Surroundings, next_trial: &mut u64, out: &mut Output) {
         if self.hands_off() {
             // Whatever they make of it: a take-back or a pin begins from there.
-            self.expected = tick.knob.unwrap_or(self.expected);
-            self.home = self.expected;
-            self.standing = None;
+            self.is_theirs(tick.knob.unwrap_or(self.expected));
             return self.hold(around.now, Hold::HandsOff, out);
         }
         if !self.knob_is_ours(tick, around, out) {
@@ -185,9 +188,10 @@ impl Watched {
             return self.tick_trial(mark, around, out);
         }
         if self.current() != self.home && self.rewritten < REWRITE_MOST {
-            // A write failed and left a trial's value behind.
+            // A write failed and left a trial's value behind, or a pin's was not done.
             self.rewritten += 1;
-            return self.set(self.home, SetReason::Revert, out);
+            let why = if self.pinned() { SetReason::Pinned } else { SetReason::Revert };
+            return self.set(self.home, why, out);
         }
         if self.shared_trial(around).is_some() {
             self.beside_trial = Some(around.now);
@@ -226,8 +230,9 @@ impl Watched {
     }
 
     pub(crate) fn hold(&mut self, now: Nanos, hold: Hold, out: &mut Output) {
-        if self.said != Some(Said::Hold(hold.clone())) {
-            self.said = Some(Said::Hold(hold.clone()));
+        let again = self.held().is_some_and(|said| said.is_as(&hold));
+        self.said = Some(Said::Hold(hold.clone()));
+        if !again {
             out.records.push(self.record(now, What::Held { reason: hold }));
         }
     }

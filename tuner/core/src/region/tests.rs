@@ -272,6 +272,21 @@ fn what_gets_worse_once_the_cache_has_turned_over_is_taken_back() {
     assert!(why.unwrap().contains("times that before"));
 }
 
+#[test]
+fn a_pause_is_no_probation_passed() {
+    let mut world = World::new();
+    while world.ended().is_empty() {
+        world.tick(false, |advice| (if advice[1] == Advice::Sequential { 10 } else { 60 }, 0));
+    }
+    let harms = |advice: [Advice; 2]| (if advice[1] == Advice::Sequential { 90 } else { 60 }, 0);
+    world.feed(Input::Pause { now: world.now });
+    world.run(60, harms);
+    assert_eq!(world.in_force[1], Advice::Sequential);
+    world.feed(Input::Resume { now: world.now });
+    world.run(15, harms);
+    assert_eq!(world.in_force[1], Advice::Normal);
+}
+
 /// The scan gains so much that the whole looks better, at the price of the lookups' hot pages.
 #[test]
 fn random_advice_must_not_cost_its_own_region_more_than_before() {

@@ -39,12 +39,18 @@ impl Watched {
             }
         } else {
             self.end_trial_void("somebody else wrote the knob", at, around.settings, out);
-            self.expected = found;
-            self.home = found;
             self.mode = Mode::HandsOff;
+            self.is_theirs(found);
             out.records.push(self.record(at, What::HandsOff { expected, found, writer: tick.writer.clone() }));
         }
         false
+    }
+
+    /// What somebody else wrote is what was there before anything that may come: windows of open files on this device are given over it and
+    /// give it back.
+    pub(super) fn is_theirs(&mut self, found: Kib) {
+        (self.expected, self.home, self.device.original) = (found, found, found);
+        self.standing = None;
     }
 
     pub(crate) fn applied(&mut self, now: Nanos, applied: &Applied, settings: &Settings, out: &mut Output) {
@@ -74,8 +80,6 @@ impl Watched {
     pub(crate) fn take_back(&mut self, now: Nanos, out: &mut Output) {
         if self.hands_off() {
             self.mode = Mode::Watching;
-            self.device.original = self.current();
-            self.home = self.current();
             self.slots.clear();
             self.said = None;
             out.records.push(self.record(now, What::TakenBack { value: self.current() }));
@@ -88,10 +92,6 @@ impl Watched {
         self.end_trial_void("a person fixed the value", now, settings, out);
         let before = match self.mode {
             Mode::Pinned { before } => before,
-            Mode::HandsOff => {
-                self.device.original = self.current();
-                self.home
-            }
             _ => self.home,
         };
         out.records.push(self.record(now, What::Pinned { from: self.current(), value }));
