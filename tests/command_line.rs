@@ -96,10 +96,20 @@ fn a_group_that_this_machine_lacks_is_a_warning() {
     assert!(line["warning"].as_str().unwrap().contains("no-such-group"), "{out}");
 }
 
+/// `run` would go on with the rules, and say so in one line of its log.
 #[test]
-fn an_absent_config_is_1() {
+fn a_model_that_would_be_refused_is_a_warning() {
+    let (dir, file) = config("[agent]\npolicy = \"learned\"\nmodel = \"/nonexistent/my.model\"\n");
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap()]);
+    assert!(code == 0 && out.contains("warning: ") && out.contains("/nonexistent/my.model"), "{out}");
+    assert!(out.contains("the rules would go on"), "{out}");
+    drop(dir);
+}
+
+#[test]
+fn an_absent_config_is_2() {
     let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(err.contains("/nonexistent/keepahead.toml: cannot be read"), "{err}");
 }
 

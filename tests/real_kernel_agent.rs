@@ -9,8 +9,9 @@ mod real_kernel {
     use super::bench::{Agent, Bench, KEEPAHEAD, kept};
     use keepahead_testbed::workload::Progress;
     use nix::sys::signal::Signal;
+    use std::io::{BufRead, BufReader};
     use std::path::Path;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
     use std::time::Duration;
 
     #[test]
@@ -224,6 +225,43 @@ mod real_kernel {
         assert!(seen.iter().any(|r| r["record"] == "trial_ended") && !seen.iter().any(kept), "{seen:?}");
     }
 
+    /// To keepahead a device without its file is gone, and another one there; to the kernel it is the same knob.
+    #[test]
+    fn a_device_that_becomes_another_one_mid_trial_begins_from_its_original() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        agent.wait_mid_trial();
+        std::fs::remove_file(bench.testbed.mount().parent().unwrap().join("image")).unwrap();
+        agent.wait(10, "gone", |r| r["record"] == "gone");
+        let again = agent.wait(5, "appearance", |r| r["record"] == "appeared");
+        assert_eq!(again["original"], 128, "{again}");
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert!(status.success(), "{stderr}");
+        assert_eq!(bench.value(), 128);
+    }
+
+    /// Nobody saw it being written, and it is a person's all the same.
+    #[test]
+    fn what_was_written_after_kill_9_is_left_alone() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:60");
+        let mut agent = bench.agent();
+        agent.wait_mid_trial();
+        agent.signal(Signal::SIGKILL);
+        agent.end();
+        bench.testbed.set_read_ahead(64).unwrap();
+        for _restart in 0..2 {
+            let mut agent = bench.agent();
+            agent.wait(10, "hands off", |r| r["reason"]["hold"] == "hands_off");
+            let (status, stderr, _) = agent.terminate();
+            assert!(status.success(), "{stderr}");
+            assert_eq!(bench.value(), 64);
+        }
+        drop(work);
+    }
+
     #[test]
     fn signals_mid_trial_restore() {
         for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -237,6 +275,22 @@ mod real_kernel {
             assert!(status.success(), "{signal}: {stderr}");
             assert_eq!(bench.value(), 128, "{signal}");
         }
+    }
+
+    /// `keepahead run | head`, or a log on a full disk.
+    #[test]
+    fn an_agent_whose_output_goes_nowhere_leaves_and_restores() {
+        let Some(bench) = Bench::new() else { return };
+        let work = bench.work("seq-read:60");
+        let mut child = bench.command("json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // The next line is written while the trial's value is in force.
+        let begun = lines.find(|line| line.contains("\"applied\"") && !line.contains("\"read_back\":128,"));
+        drop(lines);
+        let status = child.wait().unwrap();
+        drop(work);
+        assert!(begun.is_some());
+        assert_eq!(bench.value(), 128, "{status}");
     }
 
     #[test]

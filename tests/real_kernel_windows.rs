@@ -11,6 +11,8 @@ mod real_kernel {
     use keepahead::actuator::openfiles::OpenFilesActuator;
     use keepahead_core::device::BdiName;
     use keepahead_testbed::{Fs, Testbed, unavailable};
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     use serde_json::Value;
     use std::io::{BufRead, BufReader};
     use std::os::unix::fs::MetadataExt;
@@ -155,7 +157,7 @@ mod real_kernel {
 
         // Killed outright it leaves windows behind; the next start takes them back.
         let agent = volume.agent.take().unwrap();
-        agent.signal(nix::sys::signal::Signal::SIGKILL);
+        agent.signal(Signal::SIGKILL);
         assert!(!agent.end().0.success());
         assert_ne!(volume.window(&lookups), 128);
         volume.start();
@@ -166,6 +168,46 @@ mod real_kernel {
         let (status, stderr, _) = volume.agent.take().unwrap().terminate();
         assert!(status.success(), "{stderr}");
         assert_eq!(volume.testbed.read_ahead().unwrap(), 128);
+    }
+
+    #[test]
+    fn a_client_that_grows_beyond_what_may_have_a_window_follows_its_device_again() {
+        let Some(mut volume) = Volume::new() else { return };
+        let (scan, more) = (volume.testbed.file("scan", 600).unwrap(), volume.testbed.file("scan.more", 1).unwrap());
+        assert_eq!(more, scan.with_extension("more"));
+        volume.start();
+        let mut tenant = volume.tenant(&scan, "sequential", "-");
+        let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with("sequential on "));
+        volume.pin("sequential", &ours);
+        assert_eq!(volume.window(&scan), 16);
+        kill(Pid::from_raw(tenant.child.id() as i32), Signal::SIGUSR1).unwrap();
+        volume.agent.as_mut().unwrap().wait(20, "end", |r| ours(r) && r["record"] == "gone");
+        assert_eq!(volume.window(&scan), 128);
+        let _since = tenant.line();
+        wait_for("statistics without a window", 5, || {
+            let said = tenant.line().to_string();
+            said.contains("read_ahead").then_some(said)
+        });
+        assert!(volume.agent.take().unwrap().terminate().0.success());
+    }
+
+    /// Windows are given over what a person wrote, and what comes back is his.
+    #[test]
+    fn a_persons_value_outlives_the_windows_on_his_device() {
+        let Some(mut volume) = Volume::new() else { return };
+        let lookups = volume.testbed.file("lookups", 600).unwrap();
+        volume.rules = format!("[[workload]]\nname = \"lookups\"\ncomm = \"python3\"\npath = \"{}\"\n", lookups.display());
+        volume.start();
+        let _tenant = volume.tenant_apart(&lookups, "random");
+        let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with("lookups on "));
+        volume.pin("lookups", &ours);
+        volume.testbed.set_read_ahead(1024).unwrap();
+        let agent = volume.agent.as_mut().unwrap();
+        agent.wait(5, "hands-off", |r| r["record"] == "hands_off");
+        agent.wait(20, "end", |r| ours(r) && r["record"] == "gone");
+        let (status, stderr, _) = volume.agent.take().unwrap().terminate();
+        assert!(status.success(), "{stderr}");
+        assert_eq!((volume.window(&lookups), volume.testbed.read_ahead().unwrap()), (1024, 1024), "{stderr}");
     }
 
     #[test]
@@ -202,11 +244,23 @@ mod real_kernel {
         assert_eq!(volume.window(&lookups), 16);
         assert_eq!(volume.testbed.read_ahead().unwrap(), 128, "the device's own value is nobody's business here");
 
-        // Killed outright it leaves the window behind; the next start, whose configuration has no rule any more, takes it back.
-        let agent = volume.agent.take().unwrap();
-        agent.signal(nix::sys::signal::Signal::SIGKILL);
-        assert!(!agent.end().0.success());
-        assert_eq!(volume.window(&lookups), 16);
+        // Killed outright it leaves the window behind; whoever looks next, with a configuration that has no rule any more, takes it back:
+        // `keepahead restore`, which the service runs then, or the next start.
+        let killed = |volume: &mut Volume| {
+            let agent = volume.agent.take().unwrap();
+            agent.signal(Signal::SIGKILL);
+            assert!(!agent.end().0.success());
+            assert_eq!(volume.window(&lookups), 16);
+        };
+        killed(&mut volume);
+        let mut command = std::process::Command::new(KEEPAHEAD);
+        let output = command.args(["restore", "--state-dir"]).arg(volume.dir.path().join("state")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 open file has its device's window again"), "{said}");
+        assert_eq!(volume.window(&lookups), 128);
+        volume.start();
+        volume.pin("lookups", &ours);
+        killed(&mut volume);
         let rules = std::mem::take(&mut volume.rules);
         volume.start();
         wait_for("withdrawal", 5, || {

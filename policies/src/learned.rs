@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{Rules, SINGLE, cuts_runs, is_paced};
+use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, cuts_runs, is_paced, reads_nothing_ahead};
 use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
@@ -153,6 +153,9 @@ impl Learned {
                 format!("{} (confidence {sure:.2}), but hardly anybody waits: nothing to gain", view.words(pattern, f));
             return Decision::Abstain { pattern, reason };
         }
+        if reads_nothing_ahead(f) {
+            return Decision::Abstain { pattern, reason: NOTHING_AHEAD.into() };
+        }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let raise = if pattern == Pattern::Sequential { RAISE_SCAN } else { RAISE };
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(raise);
@@ -189,7 +192,7 @@ impl Learned {
                     (Some(o), Some(why)) => {
                         format!("{}, but {why}; the rules expect x{:.2}", view.predicted(o, context), p.expected_stall_ratio)
                     }
-                    (Some(o), None) => format!("{}: no clear gain; the rules", view.predicted(o, context)),
+                    (Some(o), None) => format!("{}: no clear gain to the model, but the rules", view.predicted(o, context)),
                     (None, _) => "the rules".into(),
                 };
                 let reason = format!("{}; {predicted}: {}", view.observed(pattern, context), p.reason);
@@ -248,9 +251,13 @@ impl Policy for Learned {
 /// first word.
 fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'static str> {
     let why = match pattern {
-        Pattern::Sequential if is_paced(f) => "a reader at a pace of its own has a plateau to cross",
+        Pattern::Sequential if is_paced(f) => {
+            "a reader at a pace of its own waits the same at several sizes before it waits less"
+        }
         Pattern::ShortRuns if cuts_runs(f, current) => "a window that cuts runs in two looks wasted, and is too small",
-        _ if single_pages(pattern, f) => "steps on the way down fill the cache with what hides the gain of single pages",
+        _ if single_pages(pattern, f) => {
+            "going down in steps fills the cache with neighbours, whose hits hide what single pages gain"
+        }
         _ => return None,
     };
     Some(why)

@@ -49,6 +49,7 @@ impl Policy for Rules {
             // Measured: amplification 1.00 to 1.15 at 128 and at 4096 KiB alike.
             Pattern::RandomRead => return abstain("random read(2) does not depend on read_ahead_kb"),
             _ if f.stall_share < context.min_stall_share => return abstain("hardly anybody waits: nothing to gain"),
+            _ if reads_nothing_ahead(f) => return abstain(NOTHING_AHEAD),
             _ => {}
         }
         match candidates(pattern, f, context)
@@ -59,6 +60,14 @@ impl Policy for Rules {
             None => Decision::Settled { pattern },
         }
     }
+}
+
+pub(crate) const NOTHING_AHEAD: &str = "nothing is read ahead for these faults, so read_ahead_kb changes nothing: MADV_RANDOM, or the kernel found that none of it was used";
+
+/// Whether faults miss and no window is read for them: the mapping is advised random, or the file's count of misses has passed the kernel's
+/// limit (`MMAP_LOTSAMISS`, `do_sync_mmap_readahead`, `mm/filemap.c`).
+pub(crate) fn reads_nothing_ahead(f: &Features) -> bool {
+    f.mmap_share > 0.5 && f.window == 0.0 && f.hit_ratio < 1.0
 }
 
 /// Names the pattern. Only from what is asked for, so that it does not move with the knob.
@@ -177,7 +186,7 @@ fn propose(pattern: Pattern, f: &Features, from: Kib, to: Kib) -> Proposal {
         _ => (
             factor.powf(0.25).min(0.9),
             0.5,
-            format!("runs of {:.0} pages; {:.0} % of what was read ahead is not used yet", f.run(), f.unused * 100.0),
+            format!("runs of {:.0} pages; {:.0} % of what was read ahead meanwhile is not used yet", f.run(), f.unused * 100.0),
         ),
     };
     let two = match tenants(f, |part| Some(classify(part, 0.0))) {
@@ -233,8 +242,11 @@ mod tests {
     fn the_three_regimes_are_told_apart() {
         let random_read = Features { demand: 1000.0, read_run: 1.0, request: 1.0, stall_share: 0.9, ..Features::default() };
         assert!(matches!(decide(&random_read, 128, &[]), Decision::Abstain { pattern: Pattern::RandomRead, .. }));
-        let random_mmap = Features { demand: 1000.0, mmap_share: 1.0, mmap_run: 1.1, stall_share: 0.9, ..Features::default() };
+        let random_mmap =
+            Features { demand: 1000.0, mmap_share: 1.0, mmap_run: 1.1, stall_share: 0.9, window: 512.0, ..Features::default() };
         assert_eq!(proposed(decide(&random_mmap, 2048, &[])), Some(4));
+        let advised = Features { window: 0.0, hit_ratio: 0.3, ..random_mmap };
+        assert!(matches!(decide(&advised, 2048, &[]), Decision::Abstain { pattern: Pattern::RandomMmap, .. }), "MADV_RANDOM");
         let blocks = Features { mmap_run: 1.9, ..random_mmap };
         assert_eq!(proposed(decide(&blocks, 2048, &[])), Some(16));
         assert_eq!(proposed(decide(&sequential(), 128, &[])), Some(512));
@@ -293,7 +305,8 @@ mod tests {
     #[test]
     fn a_mapped_window_that_cuts_runs_in_two_is_raised_although_most_of_it_is_left_unused() {
         // Measured in the simulator: 16 pages a run, at 128 KiB 77 % unused, at 256 half the stall, at 64 and 32 twice as much.
-        let runs = Features { mmap_share: 1.0, mmap_run: 15.0, mmap_long_share: 0.0, unused: 0.77, ..sequential() };
+        let mapped = Features { mmap_share: 1.0, mmap_run: 15.0, mmap_long_share: 0.0, window: 32.0, ..sequential() };
+        let runs = Features { unused: 0.77, ..mapped };
         assert_eq!(proposed(decide(&runs, 128, &[])), Some(256));
         assert_eq!(proposed(decide(&runs, 512, &[])), Some(128));
         let evicting = Features { evicted: 2.2, ..runs };

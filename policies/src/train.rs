@@ -92,7 +92,7 @@ struct Choice {
     seed: u64,
 }
 
-/// Chooses the form of the models on left-out families, fits them to all rows and scores them on each split.
+/// Chooses the form of the predictor on left-out families and the clusters on left-out runs, fits them to all rows and scores them on each split.
 pub fn train(rows: &[Row], seed: u64) -> Result<Trained, TrainError> {
     check(rows)?;
     let all: Vec<&Row> = rows.iter().collect();

@@ -2,7 +2,7 @@
 //! A server without an agent, and clients of it.
 
 use keepahead::config;
-use keepahead::control::{AgentEnd, Control, Listening, Workload, board};
+use keepahead::control::{AgentEnd, Control, Listening, PressureMost, Workload, board};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -36,9 +36,9 @@ impl Server {
         let group = nix::unistd::getgid().to_string();
         let mut config = config::Control { socket: path.clone(), mode, group, ..config::Control::default() };
         change(&mut config);
-        let (board, agent) = board(config.clone()).unwrap();
+        let (board, agent) = board(config.clone(), PressureMost::new(pressure_most)).unwrap();
         let listening = Listening::open(&config).unwrap();
-        let control = Control::start(listening, pressure_most, board).unwrap();
+        let control = Control::start(listening, board).unwrap();
         Server { path, _control: control, agent: Mutex::new(agent), _dir: dir }
     }
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """tenant.py SOCKET FILE KIND HINT SECONDS: a program that hands its descriptor over and reads: KIND is `sequential` (16 KiB reads, again
-and again) or `random` (touches of mapped pages). SOCKET or HINT `-`: none. Prints a JSON line a second: MB/s, and what keepahead says."""
+and again) or `random` (touches of mapped pages). SOCKET or HINT `-`: none. Prints a JSON line a second: MB/s, and what keepahead says.
+At SIGUSR1 it hands 256 more descriptors over, of a file FILE.more."""
 
 import json
 import mmap
 import os
 import random
+import signal
 import sys
 import time
 
@@ -21,6 +23,13 @@ if address != "-":
     assert client, "no agent"
     work = client.workload(kind, budget=1 << 20, hint=None if hint == "-" else hint)
     work.add([fd])
+
+
+def grow(*_):
+    work.add([os.open(path + ".more", os.O_RDONLY) for _ in range(256)])
+
+
+signal.signal(signal.SIGUSR1, grow)
 mapped = mmap.mmap(fd, size, prot=mmap.PROT_READ) if kind == "random" else None
 draw, buffer, at, pages = random.Random(os.getpid()), bytearray(16 << 10), 0, size // 4096
 

@@ -59,6 +59,23 @@ fn hurt(path: &Path, harm: &Harm) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// One byte of the header: SQLite then reads the file, and refuses to write to it as if the disk were read-only.
+#[test]
+fn a_header_that_forbids_writing_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = killed_journal(dir.path());
+    let path = dir.path().join("state/journal.sqlite");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[18] = 130;
+    std::fs::write(&path, bytes).unwrap();
+    // Without a log, whose copy of the first page would be read instead.
+    let _ = std::fs::remove_file(dir.path().join("state/journal.sqlite-wal"));
+    let (mut journal, notices) = open(&dir.path().join("state"));
+    assert!(notices.iter().any(|n| n.to_string().contains("format 130")), "{notices:?}");
+    assert_eq!(values(&journal.outstanding()), values(&known));
+    journal.intent(&device(2), Kib(128), Kib(256), SetReason::Trial).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

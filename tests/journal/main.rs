@@ -39,6 +39,7 @@ pub fn open(dir: &Path) -> (Journal, Vec<Notice>) {
 pub fn device(n: u32) -> Device {
     Device {
         bdi: BdiName(format!("259:{n}")),
+        node: None,
         label: format!("nvme{n}n1"),
         kind: DeviceKind::Disk,
         identity: format!("wwid:eui.{n:016}"),

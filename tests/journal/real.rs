@@ -2,7 +2,7 @@
 //! The same rules on the kernel's own knob: a loop device is written, its journal abandoned as by a kill, and the value comes back.
 
 use super::{device, open, run_info};
-use keepahead::cli::restore;
+use keepahead::cli::{Format, restore};
 use keepahead::journal::Journal;
 use keepahead::journal::recover::{BdiKnobs, Knobs};
 use keepahead_core::device::{BdiName, Device};
@@ -53,14 +53,14 @@ fn a_loop_device_gets_its_value_back() {
     knobs.write(&device.bdi, Kib(64)).unwrap();
     drop(journal);
     let mut out = Vec::new();
-    restore::run(&state, Some(&device.label), run_info(), &knobs, &mut out).unwrap();
+    restore::run(&state, Some(&device.label), run_info(), &knobs, Format::Text, &mut out).unwrap();
     assert_eq!(knobs.read(&device.bdi).unwrap(), device.original, "{}", String::from_utf8_lossy(&out));
 
     let (mut journal, _) = open(&state);
     journal.intent(&device, device.original, Kib(64), SetReason::Trial).unwrap();
     knobs.write(&device.bdi, Kib(256)).unwrap();
     drop(journal);
-    restore::run(&state, None, run_info(), &knobs, &mut out).unwrap();
+    restore::run(&state, None, run_info(), &knobs, Format::Text, &mut out).unwrap();
     assert_eq!(knobs.read(&device.bdi).unwrap(), Kib(256), "somebody else's value was touched");
     assert!(Journal::emergency_restore_file(&state).is_empty());
 }

@@ -2,6 +2,7 @@
 //! A toy step is journalled and replayed: equal inputs from a checkpoint give equal records, and a changed step is found out.
 
 use super::{open, tick};
+use keepahead::cli::Format;
 use keepahead::cli::replay::{self, Replayable};
 use keepahead::journal::Journal;
 use keepahead_core::device::BdiName;
@@ -57,7 +58,7 @@ fn a_journal_replays_to_the_same_records() {
     let dir = tempfile::tempdir().unwrap();
     record(dir.path());
     let mut out = Vec::new();
-    assert!(replay::run(&Journal::path(dir.path()), &mut Counting::default(), &mut out).unwrap());
+    assert!(replay::run(&Journal::path(dir.path()), &mut Counting::default(), Format::Text, &mut out).unwrap());
     assert_eq!(String::from_utf8(out).unwrap(), "6000 inputs replayed, 1200 records equal\n");
 }
 
@@ -67,7 +68,7 @@ fn the_first_difference_is_shown() {
     record(dir.path());
     let mut out = Vec::new();
     let mut step = Counting { goes_wrong_at: Some(2000), ..Counting::default() };
-    assert!(!replay::run(&Journal::path(dir.path()), &mut step, &mut out).unwrap());
+    assert!(!replay::run(&Journal::path(dir.path()), &mut step, Format::Text, &mut out).unwrap());
     let told = String::from_utf8(out).unwrap();
     assert!(told.contains("399 records equal") && told.contains("first difference: run 1"), "{told}");
     assert!(told.contains("\"some_avg10\":666.6") && told.contains("\"some_avg10\":0.0"), "{told}");

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `keepahead restore` and the rules of restoring: only what is still ours, by identity, never across a boot, not beside an agent.
 
-use super::{FakeSys, applied, device, open, run_info};
-use keepahead::cli::restore;
-use keepahead::journal::recover::{self, FoundKnobs};
-use keepahead::journal::{AgentLock, Journal, Release};
-use keepahead_core::event::SetReason;
-use keepahead_core::units::Kib;
+use super::{BOOT, FakeSys, applied, device, open, run_info};
+use keepahead::cli::{Format, restore};
+use keepahead::journal::recover::{self, Knobs as _};
+use keepahead::journal::{AgentLock, Journal, Outcome, Outstanding, Release};
+use keepahead_core::device::{BdiName, Device};
+use keepahead_core::event::{Record, SetReason, What};
+use keepahead_core::units::{Kib, Nanos};
+use std::io;
 use std::path::Path;
 
 /// An agent that left 512 on two devices.
@@ -23,7 +25,7 @@ fn left_behind(dir: &Path) -> FakeSys {
 
 fn told(dir: &Path, only: Option<&str>, sys: &FakeSys) -> Result<String, restore::RestoreError> {
     let mut out = Vec::new();
-    restore::run(&dir.join("state"), only, run_info(), &sys.knobs(), &mut out)?;
+    restore::run(&dir.join("state"), only, run_info(), &sys.knobs(), Format::Text, &mut out)?;
     Ok(String::from_utf8(out).unwrap())
 }
 
@@ -60,17 +62,163 @@ fn leaves_the_value_of_somebody_else_and_a_device_that_is_gone() {
     assert!(told(dir.path(), None, &sys).unwrap().starts_with("Nothing to restore"));
 }
 
+/// Knobs of a fake `/sys`, but for what a test says of them.
+struct Knobs<'a> {
+    real: recover::BdiKnobs,
+    find: &'a dyn Fn(&str) -> Option<BdiName>,
+    writable: bool,
+    /// How many files had a window.
+    withdrawn: Option<usize>,
+}
+
+impl recover::Knobs for Knobs<'_> {
+    fn node(&self, bdi: &BdiName) -> Option<u64> {
+        self.real.node(bdi)
+    }
+    fn find(&self, identity: &str, _: &BdiName) -> Option<BdiName> {
+        (self.find)(identity)
+    }
+    fn read(&self, bdi: &BdiName) -> io::Result<Kib> {
+        self.real.read(bdi)
+    }
+    fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
+        if self.writable { self.real.write(bdi, value) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+    fn withdraw(&self, left: &Outstanding) -> io::Result<usize> {
+        assert_eq!(left.ours, [Kib(4)]);
+        self.withdrawn.ok_or_else(|| io::Error::other("listing open files: not permitted"))
+    }
+}
+
+fn nowhere(_: &str) -> Option<BdiName> {
+    None
+}
+
+impl<'a> Knobs<'a> {
+    fn over(sys: &FakeSys, find: &'a dyn Fn(&str) -> Option<BdiName>) -> Knobs<'a> {
+        Knobs { real: sys.knobs(), find, writable: true, withdrawn: None }
+    }
+}
+
+/// As versions wrote that did not note which bdi it was.
 #[test]
-fn follows_the_identity_when_numbers_change() {
+fn without_a_node_follows_the_identity_when_numbers_change() {
     let dir = tempfile::tempdir().unwrap();
     let sys = left_behind(dir.path());
     // The first device now has the number of the second; a stranger has the first one's.
-    let swap = |identity: &str, _: &_| (identity == device(0).identity).then(|| device(1).bdi);
+    let swap = |identity: &str| (identity == device(0).identity).then(|| device(1).bdi);
     sys.set(&device(0), 512);
-    let knobs = FoundKnobs { knobs: sys.knobs(), finder: &swap };
     let (mut journal, _) = open(&dir.path().join("state"));
-    journal.restore(None, &knobs).1.unwrap();
+    journal.restore(None, &Knobs::over(&sys, &swap)).1.unwrap();
     assert_eq!((sys.get(&device(0)), sys.get(&device(1))), (512, 128));
+}
+
+/// A device as discovery finds it now.
+fn found(sys: &FakeSys, n: u32) -> Device {
+    Device { node: sys.knobs().node(&device(n).bdi), ..device(n) }
+}
+
+fn write(journal: &mut Journal, sys: &FakeSys, device: &Device, from: u32, to: u32) {
+    let id = journal.intent(device, Kib(from), Kib(to), SetReason::Trial).unwrap();
+    sys.set(device, to);
+    journal.applied(id, &applied(device, from, to)).unwrap();
+}
+
+/// A loop device whose file has gone keeps its value, and the next one that is attached to it would begin with it.
+#[test]
+fn a_bdi_that_lives_on_without_its_device_gets_its_value_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
+    let (mut journal, _) = open(&dir.path().join("state"));
+    write(&mut journal, &sys, &found(&sys, 0), 128, 512);
+    let (restored, noted) = journal.restore(None, &Knobs::over(&sys, &nowhere));
+    noted.unwrap();
+    assert_eq!((restored[0].outcome.clone(), sys.get(&device(0))), (Outcome::Restored, 128));
+}
+
+/// What it reads is its own, even where that is what the one before it was given.
+#[test]
+fn a_bdi_made_anew_under_the_same_name_is_not_touched_and_begins_from_its_own_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
+    let (mut journal, _) = open(&dir.path().join("state"));
+    write(&mut journal, &sys, &found(&sys, 0), 4096, 128);
+    // Beside the old folder: a file system may give its number again once that is free.
+    std::fs::rename(sys.root.join("class"), sys.root.join("before")).unwrap();
+    let sys = FakeSys::new(&sys.root, &[device(0)]);
+    let here = |_: &str| Some(device(0).bdi);
+    let said = recover::restore(&journal.outstanding(), BOOT, &Knobs::over(&sys, &here));
+    assert_eq!((said[0].outcome.clone(), sys.get(&device(0))), (Outcome::DeviceGone, 128));
+    write(&mut journal, &sys, &found(&sys, 0), 128, 512);
+    journal.restore(None, &Knobs::over(&sys, &here)).1.unwrap();
+    assert_eq!(sys.get(&device(0)), 128, "not 4096, which was another bdi's");
+}
+
+#[test]
+fn a_write_back_that_could_not_be_declared_is_still_known_to_be_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
+    let (mut journal, _) = open(&dir.path().join("state"));
+    write(&mut journal, &sys, &found(&sys, 0), 128, 512);
+    write(&mut journal, &sys, &found(&sys, 0), 512, 1024);
+    // The disk under the journal is full: the trial's value gives way to the kept one all the same.
+    journal.undeclared(&found(&sys, 0), Kib(1024), Kib(512));
+    sys.set(&device(0), 512);
+    journal.restore(None, &Knobs::over(&sys, &nowhere)).1.unwrap();
+    assert_eq!(sys.get(&device(0)), 128);
+}
+
+#[test]
+fn windows_of_open_files_stay_noted_until_they_are_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
+    let (mut journal, _) = open(&dir.path().join("state"));
+    let bdi = BdiName("259:0/1".into());
+    let files = Device { bdi, label: "db on nvme0n1".into(), identity: "open-files:4711:1".into(), ..device(0) };
+    let id = journal.intent(&files, Kib(128), Kib(4), SetReason::Trial).unwrap();
+    journal.applied(id, &applied(&files, 128, 4)).unwrap();
+    let told = |withdrawn| {
+        let mut out = Vec::new();
+        let knobs = Knobs { withdrawn, ..Knobs::over(&sys, &nowhere) };
+        let done = restore::run(&dir.path().join("state"), None, run_info(), &knobs, Format::Json, &mut out);
+        let lines: Vec<serde_json::Value> =
+            String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (done.is_ok(), lines)
+    };
+    drop(journal);
+    let (done, said) = told(None);
+    assert!(!done && said[0]["outcome"] == "failed" && said[0]["error"].to_string().contains("not permitted"), "{said:?}");
+    let (done, said) = told(Some(3));
+    assert!(done && said[0]["outcome"] == "withdrawn" && said[0]["files"] == 3, "{said:?}");
+    let (done, said) = told(Some(3));
+    assert!(done && said[0]["text"].to_string().contains("Nothing to restore"), "{said:?}");
+}
+
+/// Nobody saw it being written: it is found out when the value is to be put back, and is a person's all the same.
+#[test]
+fn what_somebody_wrote_while_no_agent_ran_is_left_to_him_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = left_behind(dir.path());
+    sys.set(&device(0), 64);
+    told(dir.path(), None, &sys).unwrap();
+    let left = || open(&dir.path().join("state")).0.left_to_others().unwrap();
+    assert_eq!(left(), [(device(0).bdi, None)].into());
+    let (mut journal, _) = open(&dir.path().join("state"));
+    let taken = Record { at: Nanos(1), bdi: device(0).bdi, label: "nvme0n1".into(), what: What::TakenBack { value: Kib(64) } };
+    journal.record(&[taken]).unwrap();
+    journal.close().unwrap();
+    assert_eq!(left(), [].into());
+}
+
+#[test]
+fn nothing_known_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = left_behind(dir.path());
+    for file in ["journal.sqlite", "journal.sqlite-wal", "restore.json"] {
+        std::fs::write(dir.path().join("state").join(file), "torn").unwrap();
+    }
+    let e = told(dir.path(), None, &sys).unwrap_err();
+    assert!(matches!(e, restore::RestoreError::NothingKnown), "{e}");
 }
 
 #[test]
@@ -90,21 +238,11 @@ fn another_boot_made_the_value_anew() {
 fn a_refused_write_stays_noted() {
     let dir = tempfile::tempdir().unwrap();
     let sys = left_behind(dir.path());
-    struct ReadOnly(recover::BdiKnobs);
-    impl recover::Knobs for ReadOnly {
-        fn find(&self, i: &str, b: &keepahead_core::device::BdiName) -> Option<keepahead_core::device::BdiName> {
-            self.0.find(i, b)
-        }
-        fn read(&self, b: &keepahead_core::device::BdiName) -> std::io::Result<Kib> {
-            self.0.read(b)
-        }
-        fn write(&self, _: &keepahead_core::device::BdiName, _: Kib) -> std::io::Result<()> {
-            Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
-        }
-    }
+    let here = |identity: &str| (0..2).map(device).find(|d| d.identity == identity).map(|d| d.bdi);
+    let read_only = Knobs { writable: false, ..Knobs::over(&sys, &here) };
     let mut out = Vec::new();
     let state = dir.path().join("state");
-    let e = restore::run(&state, None, run_info(), &ReadOnly(sys.knobs()), &mut out).unwrap_err();
+    let e = restore::run(&state, None, run_info(), &read_only, Format::Text, &mut out).unwrap_err();
     assert!(e.to_string().contains("2 of 2 devices"), "{e}");
     told(dir.path(), None, &sys).unwrap();
     assert_eq!(sys.get(&device(0)), 128);

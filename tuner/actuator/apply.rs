@@ -5,7 +5,6 @@ use super::error::ActuatorError;
 use super::knob::Knob;
 #[cfg(feature = "ebpf")]
 use super::openfiles::OpenFilesActuator;
-use super::ruled::Bearer;
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::{Applied, OpenFiles};
@@ -63,16 +62,6 @@ impl SysfsActuator {
             files.leave_alone(workload, own);
         }
         let _ = (workload, own);
-    }
-
-    /// Takes one of these windows back from files that somebody has open on `bdi`. How many there were.
-    pub fn withdraw(&mut self, bdi: &BdiName, from: &Bearer, windows: &[Kib]) -> Result<usize, ActuatorError> {
-        #[cfg(feature = "ebpf")]
-        if let Some(files) = &mut self.files {
-            return files.withdraw(bdi, from, windows);
-        }
-        let _ = (bdi, from, windows);
-        Ok(0)
     }
 
     /// Takes the present value to the open files that the bound of files a second left over.
@@ -171,6 +160,7 @@ mod tests {
         let (original, limits) = (Kib(128), Default::default());
         Device {
             bdi: BdiName(bdi.into()),
+            node: None,
             label: label.into(),
             kind,
             identity: identity.into(),

@@ -94,7 +94,8 @@ impl Discovery {
         match world.knob.read(&device.bdi) {
             Ok(original) => {
                 self.mounted.insert(device.bdi.clone(), mounted);
-                self.tunable.push(Device { original, ..device });
+                let node = world.knob.node(&device.bdi);
+                self.tunable.push(Device { original, node, ..device });
             }
             Err(error) => self.refuse(device.label, Some(device.bdi), format!("its value cannot be read: {error}")),
         }
@@ -143,6 +144,7 @@ fn block(world: &World, disk: &str, number: &str, found: &mut Discovery) {
     let mounted = world.tree.numbers(disk).flat_map(|number| world.mounts.of_device(number));
     let device = Device {
         bdi: BdiName(number.to_owned()),
+        node: None,
         label: disk.to_owned(),
         kind,
         identity: identity::of_block(&world.roots.sys, &world.tree, disk),

@@ -115,6 +115,7 @@ mod tests {
     fn device(label: &str, value: u32, rotational: bool, optimal_io_bytes: u64) -> Device {
         Device {
             bdi: BdiName("254:0".into()),
+            node: None,
             label: label.into(),
             kind: DeviceKind::Disk,
             identity: "path:x".into(),

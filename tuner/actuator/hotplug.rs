@@ -7,6 +7,7 @@
 use super::descend::{listing, word};
 use super::discover::{Discovery, Roots, discover};
 use super::error::ActuatorError;
+use super::knob::Knob;
 use keepahead_core::device::{BdiName, Device};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -36,14 +37,15 @@ impl Hotplug {
         &self.present
     }
 
-    /// Tells what changed. A bdi name that now stands for another device (a loop with a new file) is gone and appeared.
+    /// Tells what changed. A bdi name that now stands for another device (a loop with a new file, a volume that was deactivated and activated) is
+    /// gone and appeared.
     pub fn poll(&mut self) -> Result<Plugged, ActuatorError> {
         let fingerprint = fingerprint(&self.roots);
         if fingerprint == self.fingerprint {
             return Ok(Plugged::default());
         }
         let now = discover(&self.roots)?;
-        let same = |a: &Device, b: &Device| a.bdi == b.bdi && a.identity == b.identity;
+        let same = |a: &Device, b: &Device| (&a.bdi, a.node, &a.identity) == (&b.bdi, b.node, &b.identity);
         let missing_in = |list: &[Device], device: &Device| !list.iter().any(|other| same(other, device));
         let before = &self.present.tunable;
         let plugged = Plugged {
@@ -58,7 +60,10 @@ impl Hotplug {
 
 fn fingerprint(roots: &Roots) -> u64 {
     let mut hasher = DefaultHasher::new();
-    listing(&roots.sys.join("class/bdi")).unwrap_or_default().hash(&mut hasher);
+    let knob = Knob::new(&roots.sys);
+    for bdi in listing(&roots.sys.join("class/bdi")).unwrap_or_default() {
+        (knob.node(&BdiName(bdi.clone())), bdi).hash(&mut hasher);
+    }
     for disk in listing(&roots.sys.join("block")).unwrap_or_default() {
         let dir = roots.sys.join("block").join(&disk);
         (word(&dir.join("size")), word(&dir.join("loop/backing_file")), disk).hash(&mut hasher);

@@ -27,6 +27,12 @@ impl Knob {
         self.sys.join("class/bdi").join(&bdi.0).join("read_ahead_kb")
     }
 
+    /// See [`Device::node`](keepahead_core::device::Device::node).
+    pub fn node(&self, bdi: &BdiName) -> Option<u64> {
+        let folder = fs::metadata(self.path(bdi).parent()?).ok()?;
+        Some(std::os::unix::fs::MetadataExt::ino(&folder))
+    }
+
     pub fn read(&self, bdi: &BdiName) -> Result<Kib, ActuatorError> {
         let path = self.path(bdi);
         let text = fs::read_to_string(&path).map_err(|e| ActuatorError::knob(bdi, path.clone(), e))?;

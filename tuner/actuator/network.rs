@@ -48,6 +48,7 @@ fn btrfs(world: &World, fs: &Btrfs, bdi: &str, found: &mut Discovery) {
     let label = points.first().map_or_else(|| format!("btrfs {}", fs.uuid), |point| format!("btrfs on {point}"));
     let device = Device {
         bdi: BdiName(bdi.to_owned()),
+        node: None,
         label,
         kind: DeviceKind::Btrfs,
         identity: format!("fs-uuid:{}", fs.uuid),
@@ -88,7 +89,8 @@ fn own(world: &World, name: &str, of_type: &str, mounted: &[&MountInfo], found: 
         _ => (DeviceKind::Other, format!("path:class/bdi/{name}")),
     };
     let disks = mounted.first().and_then(|m| disk_of_source(world, m)).unwrap_or_default();
-    let device = Device { bdi, label, kind, identity, disks, original: Default::default(), limits: QueueLimits::default() };
+    let (original, limits) = (Default::default(), QueueLimits::default());
+    let device = Device { bdi, node: None, label, kind, identity, disks, original, limits };
     found.offer(world, device, described(mounted.iter().copied()));
 }
 

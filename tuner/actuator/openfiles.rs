@@ -4,7 +4,7 @@
 
 use super::advice::{Ledger, Standing};
 use super::error::ActuatorError;
-use super::ruled::{Bearer, borrow};
+use super::ruled::advise_normal;
 use super::rules::{FileRules, Holder, cgroups};
 use super::scan::{OpenFile, Scanner};
 use super::throttle::Throttle;
@@ -12,7 +12,6 @@ use crate::sensor::Inode;
 use keepahead_core::device::BdiName;
 use keepahead_core::event::OpenFiles;
 use keepahead_core::units::Kib;
-use rustix::fs::Advice;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -89,18 +88,6 @@ impl OpenFilesActuator {
         };
     }
 
-    /// Takes one of these windows back from files that somebody has open on `bdi`: they follow their device again. How many.
-    pub fn withdraw(&mut self, bdi: &BdiName, from: &Bearer, windows: &[Kib]) -> Result<usize, ActuatorError> {
-        let pages: Vec<u64> = windows.iter().map(|w| w.pages()).collect();
-        let listed = self.scanner.scan(std::slice::from_ref(bdi))?;
-        let theirs = |file: &OpenFile| match from {
-            Bearer::Process(pid) => file.tgid == *pid,
-            Bearer::Rule(rule) => file.tgid != self.me && rule.names(file, &self.proc),
-        };
-        let ours = |f: &&OpenFile| f.ra_pages != f.bdi_ra_pages && pages.contains(&u64::from(f.ra_pages)) && theirs(f);
-        Ok(listed.iter().filter(ours).filter(|file| advise_normal(file)).count())
-    }
-
     /// Forgets a bdi that is gone.
     pub fn forget(&mut self, bdi: &BdiName) {
         self.ledger.forget(bdi);
@@ -125,12 +112,4 @@ impl OpenFilesActuator {
             self.rules.permit(&Holder { comm: file.comm.clone(), uid: file.uid, cgroups: paths })
         })
     }
-}
-
-/// Re-reads the bdi's value into an open file of another process. `false` where it is out of reach (the process or the descriptor
-/// is gone, Yama or a user namespace refuses): the file then counts as stale if it is still there.
-fn advise_normal(file: &OpenFile) -> bool {
-    let Some(fd) = borrow(file) else { return false };
-    // Length 0: to the end of the file. The descriptor is closed on return, whatever happens.
-    rustix::fs::fadvise(&fd, 0, None, Advice::Normal).is_ok()
 }

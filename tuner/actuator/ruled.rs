@@ -10,6 +10,8 @@ use super::rules::{Holder, Rule, cgroups};
 use super::scan::{ADVISED_MODES, OpenFile};
 use crate::config::glob_matches;
 use keepahead_core::device::BdiName;
+use keepahead_core::units::Kib;
+use rustix::fs::{Advice, AtFlags, StatxFlags, statx};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -120,18 +122,43 @@ impl Ruled {
     }
 }
 
+/// Takes one of these windows back from files that somebody has open on `bdi`: they follow their device again. How many.
+#[cfg(feature = "ebpf")]
+pub fn withdraw(bdi: &BdiName, from: &Bearer, windows: &[Kib], proc: &Path) -> Result<usize, ActuatorError> {
+    let pages: Vec<u64> = windows.iter().map(|w| w.pages()).collect();
+    let (listed, me) = (super::scan::Scanner::load()?.scan(std::slice::from_ref(bdi))?, std::process::id());
+    let theirs = |file: &OpenFile| match from {
+        Bearer::Process(pid) => file.tgid == *pid,
+        Bearer::Rule(rule) => file.tgid != me && rule.names(file, proc),
+    };
+    let ours = |f: &&OpenFile| f.ra_pages != f.bdi_ra_pages && pages.contains(&u64::from(f.ra_pages)) && theirs(f);
+    Ok(listed.iter().filter(ours).filter(|file| advise_normal(file)).count())
+}
+
+#[cfg(not(feature = "ebpf"))]
+pub fn withdraw(_: &BdiName, _: &Bearer, _: &[Kib], _: &Path) -> Result<usize, ActuatorError> {
+    Err(ActuatorError::Bpf("this keepahead was built without it".into()))
+}
+
+/// Re-reads the bdi's value into an open file of another process. `false` where it is out of reach (the process or the descriptor
+/// is gone, Yama or a user namespace refuses): the file then counts as stale if it is still there.
+pub fn advise_normal(file: &OpenFile) -> bool {
+    let Some(fd) = borrow(file) else { return false };
+    // Length 0: to the end of the file. The descriptor is closed on return, whatever happens.
+    rustix::fs::fadvise(&fd, 0, None, Advice::Normal).is_ok()
+}
+
 /// The same open file in this process, made sure to be the one that was listed: between the listing and now the descriptor may
-/// have been closed and its number used again.
+/// have been closed and its number used again. Nobody else is asked: a server of NFS that is gone must not hold the agent up.
 pub fn borrow(file: &OpenFile) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(file.tgid).ok()?)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     let fd = pidfd_getfd(&pidfd, i32::try_from(file.fd).ok()?, PidfdGetfdFlags::empty()).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
-    let dev = (u64::from(file.dev >> 20), u64::from(file.dev & 0xf_ffff));
-    let same_dev = (u64::from(rustix::fs::major(stat.st_dev)), u64::from(rustix::fs::minor(stat.st_dev))) == dev;
+    let stat = statx(&fd, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    let same_dev = (stat.stx_dev_major, stat.stx_dev_minor) == (file.dev >> 20, file.dev & 0xf_ffff);
     // btrfs shows each subvolume's own device number, which the superblock does not have: the inode number has to do there.
     let btrfs = file.bdi.0.starts_with("btrfs-");
-    (stat.st_ino == file.ino && (same_dev || btrfs)).then_some(fd)
+    (stat.stx_ino == file.ino && (same_dev || btrfs)).then_some(fd)
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! cannot take it, only a write that puts an old value back is done all the same.
 
 use super::Plan;
+use crate::actuator::ruled::withdraw;
 use crate::actuator::{Actuate, Roots, SysfsActuator, discover, knob::Knob};
 use crate::config::{Config, OnExit};
 use crate::journal::recover::{Knobs, restore};
-use crate::journal::{AllKnown, IntentId, Journal, JournalError, Release, Restored, Retention, RunInfo};
+use crate::journal::{AllKnown, IntentId, Journal, JournalError, Outcome, Outstanding, Release, Restored, Retention, RunInfo};
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, Device};
 use keepahead_core::event::{Applied, Input, OpenFiles, Record, SetReason, What};
@@ -15,7 +16,7 @@ use keepahead_core::units::Kib;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub struct Hands {
     journal: Journal,
@@ -26,8 +27,8 @@ pub struct Hands {
     said: Option<String>,
     /// Devices with open files that the bound of files a second left over, and their value.
     behind: BTreeMap<BdiName, Kib>,
-    /// Devices left to somebody else in this boot, and the value they were left at.
-    left: BTreeMap<BdiName, Kib>,
+    /// Devices left to somebody else in this boot, and the value they were left at, where that is known.
+    left: BTreeMap<BdiName, Option<Kib>>,
 }
 
 impl Hands {
@@ -48,8 +49,7 @@ impl Hands {
         let on_exit = plan.config.agent.on_exit;
         let (behind, left) = (BTreeMap::new(), BTreeMap::new());
         let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind, left };
-        hands.withdraw_windows();
-        say_left(&hands.restore());
+        say_left(&hands.restore(None));
         hands.left = hands.journal.left_to_others()?;
         Ok(hands)
     }
@@ -60,7 +60,7 @@ impl Hands {
 
     /// Whether an earlier run of this boot left the device to somebody whose value still stands: a restart is no leave to take it back.
     pub fn is_left_to_others(&self, device: &Device) -> bool {
-        self.left.get(&device.bdi) == Some(&device.original)
+        self.left.get(&device.bdi).is_some_and(|value| value.is_none_or(|value| value == device.original))
     }
 
     /// Learns what the open files carry, so that a later change tells their own advice from an old value.
@@ -70,14 +70,21 @@ impl Hands {
         }
     }
 
+    /// The device, or the files that had a window, are gone. What bears the value may live on without the device (a loop device whose file went, a disk that
+    /// became part of an array): then the original comes back.
     pub fn gone(&mut self, bdi: &BdiName) {
-        self.actuator.forget(bdi);
         self.behind.remove(bdi);
-        let left: Vec<String> = self.journal.outstanding().into_iter().filter(|o| o.bdi == *bdi).map(|o| o.identity).collect();
-        for identity in left {
-            let released = self.journal.released(&identity, Release::Gone);
-            self.complain(released);
+        let knob = Knob::new(&self.roots.sys);
+        for left in self.journal.outstanding().into_iter().filter(|o| o.bdi == *bdi) {
+            let lives_on = left.node.is_some() && knob.node(bdi) == left.node;
+            if lives_on && knob.read(bdi).is_ok_and(|found| left.ours.contains(&found)) {
+                self.restore(Some(&left.identity)).iter().for_each(|one| tracing::info!("{one}"));
+            } else {
+                let released = self.journal.released(&left.identity, Release::Gone);
+                self.complain(released);
+            }
         }
+        self.actuator.forget(bdi);
     }
 
     /// Carries out one action and says what became of it.
@@ -85,8 +92,9 @@ impl Hands {
         let failed = |error: String| Input::Failed { now: super::now(), bdi: device.bdi.clone(), wanted: to, error };
         let intent = match self.journal.intent(device, from, to, why) {
             Ok(id) => Some(id),
-            // The restore file already names the device; putting the old value back needs no new promise.
+            // The restore file already names the device, and what is there; putting the old value back needs no new promise.
             Err(e) if why == SetReason::Revert => {
+                self.journal.undeclared(device, from, to);
                 self.complain(Err(e));
                 None
             }
@@ -120,8 +128,7 @@ impl Hands {
     }
 
     /// Keeps what a verdict has taught.
-    pub fn remember(&mut self, mut known: AllKnown) {
-        known.retain(|identity, _| !super::windows::is_of_a_process(identity));
+    pub fn remember(&mut self, known: AllKnown) {
         let noted = self.journal.remember(&known);
         self.complain(noted);
     }
@@ -148,25 +155,6 @@ impl Hands {
     /// These files of a workload have a window of their own: a change of their device's value is not for them.
     pub fn leave_alone(&mut self, workload: &BdiName, files: &[Inode]) {
         self.actuator.leave_alone(workload, files);
-    }
-
-    /// Takes windows that an earlier run, ended by force, gave to open files back from those that still have them.
-    fn withdraw_windows(&mut self) {
-        for left in self.journal.outstanding().into_iter().filter(|o| o.identity.starts_with(super::windows::IDENTITY)) {
-            let on = BdiName(left.bdi.0.split('/').next().unwrap_or_default().to_owned());
-            let from = super::windows::bearer(&left.identity);
-            match from.map_or(Ok(0), |from| self.actuator.withdraw(&on, &from, &left.ours)) {
-                Ok(files) => {
-                    eprintln!(
-                        "keepahead: left behind by an earlier run: {}: {files} open files have their device's window again",
-                        left.label
-                    );
-                    let released = self.journal.released(&left.identity, Release::Restored);
-                    self.complain(released);
-                }
-                Err(e) => tracing::warn!("{}: the windows of its open files could not be withdrawn: {e}", left.label),
-            }
-        }
     }
 
     fn note_files(&mut self, bdi: &BdiName, value: Kib, files: &OpenFiles) {
@@ -202,39 +190,46 @@ impl Hands {
         self.complain(noted);
     }
 
-    /// Keeps the records of one step. A device that is somebody else's now is no longer ours to restore.
-    pub fn note_records(&mut self, records: &[Record]) {
+    /// Keeps the records of one step, after which `state` is. A device that is somebody else's now is no longer ours to restore, nor is one whose
+    /// original the kernel has made anew.
+    pub fn note_records(&mut self, state: &State, records: &[Record]) {
         let noted = self.journal.record(records);
         self.complain(noted);
-        let theirs = records.iter().filter(|r| matches!(r.what, What::HandsOff { .. })).map(|r| &r.bdi);
-        let outstanding = self.journal.outstanding();
-        for bdi in theirs {
-            for left in outstanding.iter().filter(|o| o.bdi == *bdi) {
-                let released = self.journal.released(&left.identity, Release::HandsOff);
+        for record in records {
+            let raised = |found| state.devices().any(|d| d.device.bdi == record.bdi && d.device.original == found);
+            let how = match record.what {
+                What::HandsOff { .. } => Release::HandsOff,
+                What::KernelRaised { found, .. } if raised(found) => Release::KernelRaised,
+                _ => continue,
+            };
+            for left in self.journal.outstanding().into_iter().filter(|o| o.bdi == record.bdi) {
+                let released = self.journal.released(&left.identity, how);
                 self.complain(released);
             }
         }
     }
 
-    /// Puts the originals back, or leaves the proven values on purpose.
+    /// Puts the originals back, or leaves the present values on purpose.
     pub fn leave(mut self) -> Vec<Restored> {
+        let mut done = Vec::new();
         if self.on_exit == OnExit::Keep {
-            for left in self.journal.outstanding() {
-                println!("{}: kept at {} (it was {})", left.label, left.last_written, left.original);
+            for left in self.journal.outstanding().into_iter().filter(|o| !o.is_of_open_files()) {
                 let released = self.journal.released(&left.identity, Release::KeptOnExit);
                 self.complain(released);
+                let Outstanding { identity, label, last_written: from, original: to, .. } = left;
+                done.push(Restored { identity, label, from, to, outcome: Outcome::Kept });
             }
         }
-        let restored = self.restore();
+        done.extend(self.restore(None));
         if let Err(e) = self.journal.close() {
             tracing::error!("{e}");
         }
-        restored
+        done
     }
 
-    fn restore(&mut self) -> Vec<Restored> {
+    fn restore(&mut self, only: Option<&str>) -> Vec<Restored> {
         let knobs = LiveKnobs::new(&self.roots, Some(&mut self.actuator));
-        let (restored, noted) = self.journal.restore(None, &knobs);
+        let (restored, noted) = self.journal.restore(only, &knobs);
         drop(knobs);
         self.complain(noted);
         restored
@@ -288,6 +283,7 @@ pub fn open_actuator(_: &Config, roots: &Roots) -> SysfsActuator {
 /// the restored value as well.
 pub struct LiveKnobs<'a> {
     knob: Knob,
+    proc: PathBuf,
     devices: Vec<Device>,
     actuator: Option<RefCell<&'a mut SysfsActuator>>,
 }
@@ -298,11 +294,16 @@ impl<'a> LiveKnobs<'a> {
             tracing::warn!("devices could not be listed, so they are found by the name they had: {e}");
             Vec::new()
         });
-        LiveKnobs { knob: Knob::new(&roots.sys), devices, actuator: actuator.map(RefCell::new) }
+        let (knob, proc) = (Knob::new(&roots.sys), roots.proc.clone());
+        LiveKnobs { knob, proc, devices, actuator: actuator.map(RefCell::new) }
     }
 }
 
 impl Knobs for LiveKnobs<'_> {
+    fn node(&self, bdi: &BdiName) -> Option<u64> {
+        self.knob.node(bdi)
+    }
+
     fn find(&self, identity: &str, last: &BdiName) -> Option<BdiName> {
         match self.devices.iter().find(|d| d.identity == identity) {
             Some(device) => Some(device.bdi.clone()),
@@ -322,5 +323,12 @@ impl Knobs for LiveKnobs<'_> {
             None => self.knob.restore(bdi, found, value).map(|_| ()),
         }
         .map_err(io::Error::other)
+    }
+
+    fn withdraw(&self, left: &Outstanding) -> io::Result<usize> {
+        let on = BdiName(left.bdi.0.split('/').next().unwrap_or_default().to_owned());
+        let whose = super::windows::bearer(&left.identity);
+        let whose = whose.ok_or_else(|| io::Error::other(format!("{:?} names neither a process nor a rule", left.identity)))?;
+        withdraw(&on, &whose, &left.ours, &self.proc).map_err(io::Error::other)
     }
 }

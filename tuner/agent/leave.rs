@@ -9,14 +9,12 @@ use keepahead_core::event::Input;
 impl Agent {
     /// Ends what runs, puts the originals back, says what became of each device.
     pub(super) fn leave(mut self) -> anyhow::Result<Exit> {
-        self.feed(Input::Stop { now: super::now() })?;
-        let Some(hands) = self.hands.take() else { return Ok(Exit::Ok) };
+        let printed = self.feed(Input::Stop { now: super::now() });
+        let Some(hands) = self.hands.take() else { return printed.map(|()| Exit::Ok) };
         let restored = hands.leave();
-        for one in &restored {
-            self.say_restored(one)?;
-        }
+        let printed = restored.iter().fold(printed, |printed, one| printed.and(self.say_restored(one)));
         match restored.iter().filter(|r| matches!(r.outcome, Outcome::Failed { .. })).count() {
-            0 => Ok(Exit::Ok),
+            0 => printed.map(|()| Exit::Ok),
             failed => {
                 Err(Refused::new(Exit::Failure, format!("{failed} values could not be put back; run `keepahead restore`"))
                     .into())
@@ -27,11 +25,7 @@ impl Agent {
     fn say_restored(&self, one: &recover::Restored) -> anyhow::Result<()> {
         match self.plan.format {
             crate::cli::Format::Text => crate::cli::output::text(&format!("{one}\n")),
-            crate::cli::Format::Json => {
-                let mut line = serde_json::to_value(one)?;
-                line["record"] = "restored".into();
-                crate::cli::output::json_line(&line)
-            }
+            crate::cli::Format::Json => crate::cli::output::json_line(&one.json()),
         }
     }
 }

@@ -94,11 +94,11 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
     leave::on_panic(&agent.plan);
     let control = agent.open_control();
     let ended = agent.tune(&signals);
-    // First nobody asks any more, then the originals come back.
+    // First nobody asks any more, then the originals come back, whatever else fails.
     drop(control);
-    agent.end_windows()?;
+    let windows = agent.end_windows();
     let left = agent.leave();
-    ended.and(left)
+    ended.and(windows.and(left))
 }
 
 /// The machine's lock, and the state directory's for those who look there.
@@ -273,7 +273,9 @@ impl Agent {
             }
             self.feed(Input::Gone { now: at, bdi })?;
         }
-        for device in changes.appeared {
+        for mut device in changes.appeared {
+            // The one before it may just have been given its original back.
+            device.original = self.knob.read(&device.bdi).unwrap_or(device.original);
             if !self.selects(&device) {
                 continue;
             }
@@ -336,8 +338,13 @@ impl Agent {
         }
     }
 
-    /// One input through `step`, its actions carried out, their outcomes fed back, until nothing is left to do.
+    /// One input through `step`, its actions carried out, their outcomes fed back, until nothing is left to do. An error: not all could be
+    /// printed; it was done all the same.
     fn feed(&mut self, input: Input) -> anyhow::Result<()> {
+        if let Input::Gone { bdi, .. } = &input {
+            self.last_seen.remove(bdi);
+        }
+        let mut printed = Ok(());
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             if let Some(hands) = &mut self.hands {
@@ -345,7 +352,7 @@ impl Agent {
             }
             let output = step(&mut self.state, &*self.policy, &input);
             if let Some(hands) = &mut self.hands {
-                hands.note_records(&output.records);
+                hands.note_records(&self.state, &output.records);
                 if output.records.iter().any(|r| r.what.teaches()) {
                     hands.remember(self.state.known());
                 }
@@ -353,7 +360,7 @@ impl Agent {
             self.note_windows(&output.records);
             self.pass_on(output.advice);
             for record in &output.records {
-                self.say(record)?;
+                printed = printed.and(self.say(record));
             }
             for Action::Set { bdi, from, to, why } in output.actions {
                 let device = self.state.devices().find(|d| d.device.bdi == bdi).map(|d| d.device.clone());
@@ -366,7 +373,7 @@ impl Agent {
                 }
             }
         }
-        Ok(())
+        printed
     }
 
     fn say(&mut self, record: &Record) -> anyhow::Result<()> {
@@ -425,7 +432,8 @@ impl Agent {
         if device.device.kind == DeviceKind::OpenFiles {
             return Some("    by hand: nothing does that for open files of others; `keepahead run` does\n".into());
         }
-        let mut text = String::from("    by hand:\n");
+        let mut text =
+            String::from("    by hand (not proven yet, which `keepahead run` would do; earlier suggestions are void):\n");
         for line in crate::actuator::apply_lines(&device.device, *to) {
             text += &format!("      {line}\n");
         }

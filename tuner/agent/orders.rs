@@ -4,7 +4,7 @@
 
 use super::{Agent, report};
 use crate::cli::in_words;
-use crate::control::{self, Control, ControlError, DeviceState, Listening, Order, Snapshot};
+use crate::control::{self, Control, ControlError, DeviceState, Listening, Order, PressureMost, Snapshot};
 use keepahead_core::device::{BdiName, Device, DeviceKind};
 use keepahead_core::event::Input;
 use keepahead_core::units::Kib;
@@ -20,9 +20,9 @@ impl Agent {
         }
         let opened = || -> anyhow::Result<_> {
             let listening = Listening::open(config)?;
-            let (board, end) = control::board(config.clone())?;
-            let most = self.plan.config.settings.memory_pressure_max;
-            Ok((Control::start(listening, most, board)?, end))
+            let most = PressureMost::new(self.plan.config.settings.memory_pressure_max);
+            let (board, end) = control::board(config.clone(), most)?;
+            Ok((Control::start(listening, board)?, end))
         };
         match opened() {
             Ok((control, end)) => {
@@ -134,14 +134,18 @@ impl Agent {
         self.feed(Input::Pause { now: super::now() })?;
         let theirs = |d: &&Watched| !d.hands_off();
         let devices: Vec<Device> = self.state.devices().filter(theirs).map(|d| d.device.clone()).collect();
+        let mut failed = Vec::new();
         for device in &devices {
             let Device { bdi, original, .. } = device;
             self.feed(Input::Pin { now: super::now(), bdi: bdi.clone(), value: *original })?;
-            if let Err(e) = self.now_reads(bdi, Some(*original)) {
-                return Ok(Err(e));
-            }
+            failed.extend(
+                self.now_reads(bdi, Some(*original)).err().map(|e| format!("{}: {}", device.label, in_words(&e.into()))),
+            );
         }
-        Ok(Ok(json!({ "devices": devices.len() })))
+        Ok(match failed.is_empty() {
+            true => Ok(json!({ "devices": devices.len() })),
+            false => Err(ControlError::failed(format!("{} of {}: {}", failed.len(), devices.len(), failed.join("; ")))),
+        })
     }
 
     fn named(&self, name: &str) -> Result<Device, ControlError> {

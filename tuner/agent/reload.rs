@@ -45,7 +45,7 @@ impl Agent {
             self.ruled = load_rules(&config.workloads, &self.roots);
         }
         if let Some(board) = &self.board {
-            board.permit(config.control.clone());
+            board.permit(config.control.clone(), config.settings.memory_pressure_max);
         }
         if let Some(hands) = &mut self.hands {
             hands.on_exit(config.agent.on_exit);

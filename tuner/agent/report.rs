@@ -112,7 +112,7 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
         Outcome::Kept => format!("KEPT {to} (was {from})"),
         Outcome::Reverted => format!("reverted to {from} (tried {to})"),
         Outcome::Aborted => format!("aborted, back to {from} (tried {to})"),
-        Outcome::Void => format!("void, {from} stands (tried {to})"),
+        Outcome::Void => format!("void, which shows nothing: {from} stands (tried {to})"),
     };
     let mut line = format!("{outcome}: {}", verdict.reason);
     if let Some(Interval { low, mean, high }) = verdict.stall_ratio {
@@ -131,7 +131,7 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
 /// The figures under a decision.
 pub fn figures(e: &Evidence) -> String {
     format!(
-        "over the last {:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {}, waste {:.1} MiB/s, amplification {}, \
+        "over the last {:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {} of what was used or evicted, waste {:.1} MiB/s, amplification {}, \
          stall {} ms/MiB ({:.0} % of the time), runs of {:.0} pages, stale files {:.0} %",
         e.seconds,
         e.demanded_mib_per_s,

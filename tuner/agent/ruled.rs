@@ -3,12 +3,12 @@
 //! loop, as a workload that registered does (`windows.rs`).
 
 use super::Agent;
-use super::windows::{IDENTITY, Owner, Whose};
+use super::windows::{Owner, Whose};
 use crate::actuator::ruled::WorkloadRule;
 use crate::actuator::scan::OpenFile;
 use crate::control::FILES_WITH_WINDOW;
 use crate::sensor::Inode;
-use keepahead_core::device::{BdiName, DeviceKind};
+use keepahead_core::device::{BdiName, DeviceKind, OPEN_FILES};
 use keepahead_core::units::Kib;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -67,7 +67,7 @@ impl Agent {
                 if !self.count_apart(&name, Whose::Rule(files), on, inodes, Vec::new()) {
                     return Ok(());
                 }
-                let identity = format!("{IDENTITY}{}", serde_json::to_string(rule)?);
+                let identity = format!("{OPEN_FILES}{}", serde_json::to_string(rule)?);
                 return self.appears(name, &rule.name, identity, bearer);
             }
         }

@@ -11,7 +11,7 @@ use crate::actuator::ruled::{self, Bearer};
 use crate::actuator::scan::OpenFile;
 use crate::control::{OwnWindow, Workload};
 use crate::sensor::{Inode, Part, part_name};
-use keepahead_core::device::{BdiName, Device, DeviceKind};
+use keepahead_core::device::{BdiName, Device, DeviceKind, OPEN_FILES, process_of};
 use keepahead_core::event::{Applied, Input, OpenFiles, Outcome, Record, SetReason, What};
 use keepahead_core::region::{AdviceOrder, RegionTick};
 use keepahead_core::sample::Sample;
@@ -20,9 +20,6 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// How identities of such devices begin; the process that registered follows, or the rule that names the files.
-pub const IDENTITY: &str = "open-files:";
 
 /// Whose the files are.
 pub enum Whose {
@@ -96,7 +93,7 @@ impl Agent {
             let value = self.state.devices().find(|d| d.device.bdi == name).map(|d| d.current());
             return value.map_or(Ok(()), |value| self.give(&name, value).map(|_| ()).or(Ok(())));
         }
-        self.appears(name, &workload.name, format!("{IDENTITY}{}:{}", workload.pid, workload.id), on)
+        self.appears(name, &workload.name, format!("{OPEN_FILES}{}:{}", workload.pid, workload.id), on)
     }
 
     /// Counts files under a name of their own. `false` where the probes have no room.
@@ -124,7 +121,7 @@ impl Agent {
     pub(super) fn appears(&mut self, bdi: BdiName, name: &str, identity: String, on: Device) -> anyhow::Result<()> {
         let label = format!("{name} on {}", on.label);
         let original = self.knob.read(&on.bdi).unwrap_or(on.original);
-        let device = Device { label, kind: DeviceKind::OpenFiles, identity, original, bdi, ..on };
+        let device = Device { label, kind: DeviceKind::OpenFiles, identity, original, bdi, node: None, ..on };
         self.feed(Input::Appeared { now: super::now(), device, hands_off: false })
     }
 
@@ -155,18 +152,33 @@ impl Agent {
     /// All of them, before the agent leaves: the socket has withdrawn them already.
     pub(super) fn end_windows(&mut self) -> anyhow::Result<()> {
         let all: Vec<BdiName> = self.owners.keys().cloned().collect();
-        all.iter().try_for_each(|name| self.end_window(name))
+        let mut done = Ok(());
+        for name in all {
+            done = done.and(self.end_window(&name));
+        }
+        done
     }
 
-    /// Files that a rule names follow their device again. A client's were seen to by the socket's side.
+    /// Files that had a window follow their device again. Those of a client who has left were seen to by the socket's side.
     fn give_back(&mut self, name: &BdiName) {
-        let Some(owner) = self.owners.get(name).filter(|o| o.whose.client().is_none() && self.hands.is_some()) else { return };
+        let Some(owner) = self.owners.get(name).filter(|_| self.hands.is_some()) else { return };
+        if let Some(client) = owner.whose.client() {
+            // He lives, and has more files than may have a window.
+            return client.follow_device();
+        }
         let Some(device) = self.state.devices().find(|d| d.device.bdi == owner.on).map(|d| d.current()) else { return };
         let label = self.state.devices().find(|d| d.device.bdi == *name).map_or(name.to_string(), |d| d.device.label.clone());
         match self.give(name, device) {
             Ok(files) => tracing::info!("{label}: {files} open files have their device's {device} again"),
+            Err(_) if !self.holders_live(name) => {}
             Err(e) => tracing::warn!("{label}: its files may keep their window until they are closed: {e}"),
         }
+    }
+
+    /// Whether any process of those that had a rule's files open is still there.
+    fn holders_live(&self, name: &BdiName) -> bool {
+        let Some(Owner { whose: Whose::Rule(files), .. }) = self.owners.get(name) else { return true };
+        files.iter().any(|file| self.roots.proc.join(file.tgid.to_string()).exists())
     }
 
     /// Carries out an action on such a device.
@@ -309,17 +321,11 @@ pub fn is_apart(bdi: &BdiName) -> bool {
     bdi.0.contains('/')
 }
 
-/// Whether this is the identity of a registered workload's files: no other process will ever have it.
-pub fn is_of_a_process(identity: &str) -> bool {
-    matches!(bearer(identity), Some(Bearer::Process(_)))
-}
-
 /// Whose files had windows, by the identity under which the journal knows them.
 pub fn bearer(identity: &str) -> Option<Bearer> {
-    let whose = identity.strip_prefix(IDENTITY)?;
-    match whose.split(':').next().and_then(|pid| pid.parse().ok()) {
+    match process_of(identity) {
         Some(pid) => Some(Bearer::Process(pid)),
-        None => serde_json::from_str(whose).ok().map(Box::new).map(Bearer::Rule),
+        None => serde_json::from_str(identity.strip_prefix(OPEN_FILES)?).ok().map(Box::new).map(Bearer::Rule),
     }
 }
 

@@ -207,14 +207,15 @@ fn event(e: &Event, out: &mut dyn Write) -> io::Result<()> {
 
 fn released(r: &Released, out: &mut dyn Write) -> io::Result<()> {
     let what = match r.how.as_str() {
+        // Open files that were tuned apart from their device.
+        _ if r.bdi.contains('/') => format!("over; its open files have no window of their own ({}) any more", r.last_written),
         "restored" if r.last_written == r.original => format!("left at its original {}", r.original),
         "restored" => format!("restored: {} → {}", r.last_written, r.original),
         "kept_on_exit" => format!("kept on exit: {} (the original was {})", r.last_written, r.original),
         "hands_off" => {
             format!("not restored: somebody else had written it (ours was {}, the original {})", r.last_written, r.original)
         }
-        // Open files that were tuned apart from their device.
-        _ if r.bdi.contains('/') => format!("over; its open files have no window of their own ({}) any more", r.last_written),
+        "kernel_raised" => format!("the kernel made the value anew: nothing of ours ({}) is left", r.last_written),
         _ => format!("gone, and our {} with it", r.last_written),
     };
     writeln!(out, "{}  {}  {what}\n", moment(&r.at), r.device)

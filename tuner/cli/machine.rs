@@ -37,13 +37,13 @@ pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
         Verb::CheckConfig(args) => check_config::run(args.file, format),
         Verb::History(args) => tell_history(args, format),
         Verb::Record(args) => super::record::run(args, format),
-        Verb::Replay(args) => run_replay(&args),
+        Verb::Replay(args) => run_replay(&args, format),
         Verb::Devices => {
             devices::run(format, &Roots::default())?;
             Ok(Exit::Ok)
         }
         Verb::Run(args) => super::run::run(args, format),
-        Verb::Restore(args) => restore_by_hand(args),
+        Verb::Restore(args) => restore_by_hand(args, format),
         Verb::Sim(args) => super::sim::run(args, format),
         Verb::Train(args) => super::train::run(&args, format),
     }
@@ -56,12 +56,12 @@ fn tell_history(args: HistoryArgs, format: Format) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn restore_by_hand(args: RestoreArgs) -> anyhow::Result<Exit> {
+fn restore_by_hand(args: RestoreArgs, format: Format) -> anyhow::Result<Exit> {
     let (config, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
     let roots = Roots::default();
     let mut actuator = agent::open_actuator(&config, &roots);
     let (info, knobs) = (agent::run_info(&config, &roots), agent::LiveKnobs::new(&roots, Some(&mut actuator)));
-    match restore::run(&state_dir, args.device.as_deref(), info, &knobs, &mut std::io::stdout().lock()) {
+    match restore::run(&state_dir, args.device.as_deref(), info, &knobs, format, &mut std::io::stdout().lock()) {
         // Its own kind says which exit code it is.
         Err(restore::RestoreError::Lock(lock)) => Err(lock.into()),
         done => done.map(|()| Exit::Ok).map_err(Into::into),
@@ -92,8 +92,8 @@ impl replay::Replayable for Step<'_> {
     }
 }
 
-fn run_replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
+fn run_replay(args: &ReplayArgs, format: Format) -> anyhow::Result<Exit> {
     let mut step = Step { model: args.model.as_deref(), state: None };
-    let equal = replay::run(&args.journal, &mut step, &mut std::io::stdout().lock())?;
+    let equal = replay::run(&args.journal, &mut step, format, &mut std::io::stdout().lock())?;
     Ok(if equal { Exit::Ok } else { Exit::Failure })
 }

@@ -81,7 +81,7 @@ pub enum Verb {
     Reload(SocketArgs),
     /// Tune a device again that was left to somebody else.
     TakeBack(TakeBackArgs),
-    /// Fix a device's read_ahead_kb until `unpin`; the original comes back when the agent leaves.
+    /// Fix a device's read_ahead_kb until `unpin`; the original comes back when the agent leaves, unless `agent.on_exit` is "keep".
     Pin(PinArgs),
     /// End a pin: the value from before comes back, and the device is tuned again.
     Unpin(UnpinArgs),
@@ -144,7 +144,7 @@ pub struct HistoryArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct RestoreArgs {
-    /// Only this device (label or bdi name).
+    /// Only this device (label, bdi name or identity).
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Configuration file, for its state directory.

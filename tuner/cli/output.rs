@@ -2,9 +2,9 @@
 //! Output: results go to standard output as text for people or JSON lines for machines; the log goes to standard error, so a pipe
 //! carries results only.
 
+use crate::config::log_filter;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
-use tracing_subscriber::EnvFilter;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -42,7 +42,7 @@ pub fn log_to_stderr(filter: &str, format: Format) -> anyhow::Result<()> {
         Some(text) => ("KEEPAHEAD_LOG", text.as_str()),
         None => ("agent.log", filter),
     };
-    let filter = EnvFilter::try_new(text).map_err(|e| {
+    let filter = log_filter(text).map_err(|e| {
         let message = format!("{name} = {text:?} is no log filter ({e}); write a level such as info, or keepahead=debug");
         super::Refused::new(super::Exit::Usage, message)
     })?;

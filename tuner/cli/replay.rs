@@ -2,9 +2,11 @@
 //! `keepahead replay JOURNAL`: feeds the recorded inputs through the same pure step again and compares what it decides with what was
 //! recorded. Takes a journal and a [`Replayable`], gives how many records were equal and the first that was not.
 
+use super::Format;
 use crate::journal::{self, JournalError};
 use keepahead_core::event::{Input, Record};
 use rusqlite::{Connection, params};
+use serde::Serialize;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +27,7 @@ pub enum ReplayError {
     Output(#[from] io::Error),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Replayed {
     pub inputs: u64,
     pub equal: u64,
@@ -35,7 +37,7 @@ pub struct Replayed {
 }
 
 /// The first place where replay and record part ways; as JSON text, `None` where one side has nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     pub run: i64,
     pub seq: i64,
@@ -56,8 +58,12 @@ struct Segment {
 }
 
 /// Replays a journal and prints the outcome; `true` when every record came out equal.
-pub fn run(path: &Path, subject: &mut dyn Replayable, out: &mut dyn Write) -> Result<bool, ReplayError> {
+pub fn run(path: &Path, subject: &mut dyn Replayable, format: Format, out: &mut dyn Write) -> Result<bool, ReplayError> {
     let replayed = replay(path, subject)?;
+    if format == Format::Json {
+        writeln!(out, "{}", serde_json::to_string(&replayed).map_err(io::Error::other)?)?;
+        return Ok(replayed.difference.is_none());
+    }
     if replayed.inputs == 0 {
         writeln!(out, "{}: no inputs are kept, so there is nothing to replay", path.display())?;
         return Ok(true);

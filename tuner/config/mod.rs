@@ -12,6 +12,7 @@ mod table;
 
 pub use glob::matches as glob_matches;
 pub use keys::{changes, documented};
+pub use parse::log_filter;
 pub use problem::{ConfigError, Problem};
 
 use crate::actuator::ruled::WorkloadRule;

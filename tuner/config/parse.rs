@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 type Node<'a> = Spanned<DeValue<'a>>;
 
@@ -188,7 +189,7 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
         Slot::Text(v) => {
             let text = text(value).ok_or_else(wrong)?;
             if key.limit == Limit::LogFilter {
-                EnvFilter::try_new(&text).map_err(|e| format!("is no log filter ({e}); write {}", key.limit.range()))?;
+                log_filter(&text).map_err(|e| format!("is no log filter ({e}); write {}", key.limit.range()))?;
             }
             *v = text;
         }
@@ -268,4 +269,16 @@ fn out_of_range(key: &Key, below: bool) -> String {
     let side = if below { "below" } else { "above" };
     let unit = if key.unit.is_empty() { String::new() } else { format!(" ({})", key.unit) };
     format!("is {side} the allowed range, {}{unit}", key.limit.range())
+}
+
+/// What is logged. A word alone is a level: to the library it would be the name of a module, and all others would fall silent.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    match text.split(',').map(str::trim).find(|word| !level(word)) {
+        Some(word) => Err(format!("{word:?} is no level: off, error, warn, info, debug or trace")),
+        None => EnvFilter::try_new(text).map_err(|e| e.to_string()),
+    }
 }

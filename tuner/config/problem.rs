@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{}: cannot be read: {source}; name another file with --config", .file.display())]
+    #[error("{}: cannot be read: {source}; name another file", .file.display())]
     Unreadable { file: PathBuf, source: std::io::Error },
     #[error("{}", lines(file, problems))]
     Refused { file: PathBuf, problems: Vec<Problem> },

@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = keys! {
         "trial_tick_ms", whole(10, 10_000), "ms", Millis(agent.trial_tick), "The same while a trial runs; not longer than tick_ms or trial.block_min_ms.";
         "policy", Limit::Choice(POLICIES), "", Policy(settings.policy), "Who proposes values: the rules, or the learned policy (docs/training.md says how good it is). Trials verify both alike.";
         "model", Limit::Text, "", Path(agent.model), "The learned policy's model: a file that `keepahead train --out` has written. \"shipped\": the one inside the program. Where it is refused, the rules go on.";
-        "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or proven ones stay.";
+        "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or those in force then stay: proven ones, and what a person has pinned.";
         "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and the lock live. --state-dir wins over it.";
         "log", Limit::LogFilter, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";
     }
@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = keys! {
         "monitor", Limit::Globs, "", Globs(control.monitor), "Who may look: Status, Devices, History, Trials.";
         "advise", Limit::Globs, "", Globs(control.advise), "Who may have files prefetched and dropped for him, by descriptors that he hands over.";
         "tune", Limit::Globs, "", Globs(control.tune), "Who may pause, resume, take back, pin and unpin.";
-        "admin", Limit::Globs, "", Globs(control.admin), "Who may have all originals put back.";
+        "admin", Limit::Globs, "", Globs(control.admin), "Who may have all originals put back, and the configuration read again.";
         "budget_mib", whole(1, 1_048_576), "MiB", U32(control.budget_mib), "What is prefetched and not yet read, of all workloads together.";
     }
 };
@@ -113,7 +113,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ),
     ("bounds", "Which values of read_ahead_kb may ever be written."),
     ("trial", "How a candidate is compared with the present value: blocks in tossed order, a sequential test."),
-    ("guards", "When nothing is tried."),
+    ("guards", "What is not tried, and when."),
     ("agent", "How the agent runs."),
     ("open_files", "Files that were open before a change keep their old window until they are refreshed (POSIX_FADV_NORMAL)."),
     ("journal", "What is kept, for `keepahead history` and `keepahead replay`."),

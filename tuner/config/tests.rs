@@ -105,6 +105,9 @@ allow = [{ exe = "/bin/sh" }]
 
 #[test]
 fn what_a_run_would_refuse_is_found_with_its_line() {
+    // To the library a word is the name of a module, and all others would fall silent.
+    let said = problems("[agent]\nlog = \"loud\"\n");
+    assert!(said.contains(r#"agent.log = "loud": is no log filter ("loud" is no level: off, error"#), "{said}");
     let text = "[trial]\nharm_ratio = nan\n[agent]\nlog = \"foo=bar=baz\"\n";
     insta::assert_snapshot!(problems(text), @r#"
     2: trial.harm_ratio = nan: is no number; wanted is 1.01 to 100
@@ -163,6 +166,7 @@ fn a_missing_file_is_named() {
 fn devices_are_selected_by_any_of_their_names() {
     let device = Device {
         bdi: BdiName("259:0".into()),
+        node: None,
         label: "nvme0n1".into(),
         kind: DeviceKind::Disk,
         identity: "wwid:eui.0025".into(),

@@ -16,6 +16,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
 
@@ -86,12 +87,31 @@ pub struct Asked {
     pub answer: oneshot::Sender<Answer>,
 }
 
+/// PSI memory `some avg10`, percent, above which nothing is prefetched; both sides and the threads that prefetch have the same.
+#[derive(Clone, Debug)]
+pub struct PressureMost(Arc<AtomicU64>);
+
+impl PressureMost {
+    pub fn new(percent: f64) -> PressureMost {
+        PressureMost(Arc::new(AtomicU64::new(percent.to_bits())))
+    }
+
+    pub fn get(&self) -> f64 {
+        f64::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, percent: f64) {
+        self.0.store(percent.to_bits(), Ordering::Relaxed);
+    }
+}
+
 /// The socket's side.
 pub struct Board {
     snapshot: Arc<ArcSwap<Snapshot>>,
     orders: SyncSender<Asked>,
     wake: Arc<EventFd>,
     access: Arc<ArcSwap<config::Control>>,
+    pub pressure_most: PressureMost,
     /// Who has registered.
     pub roll: Roll,
 }
@@ -104,19 +124,27 @@ pub struct AgentEnd {
     records: VecDeque<Arc<Value>>,
     trials: VecDeque<Arc<Value>>,
     access: Arc<ArcSwap<config::Control>>,
+    pressure_most: PressureMost,
     pub roll: Roll,
 }
 
-/// Both sides. `access`: who may do what, until it is changed.
-pub fn board(access: config::Control) -> io::Result<(Board, AgentEnd)> {
+/// Both sides. `access`: who may do what; that and `pressure_most` hold until they are changed.
+pub fn board(access: config::Control, pressure_most: PressureMost) -> io::Result<(Board, AgentEnd)> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
     let (send, orders) = sync_channel(ORDERS);
     let roll = Roll::default();
     let access = Arc::new(ArcSwap::from_pointee(access));
-    let board =
-        Board { snapshot: snapshot.clone(), orders: send, wake: wake.clone(), access: access.clone(), roll: roll.clone() };
-    Ok((board, AgentEnd { snapshot, orders, wake, records: VecDeque::new(), trials: VecDeque::new(), access, roll }))
+    let board = Board {
+        snapshot: snapshot.clone(),
+        orders: send,
+        wake: wake.clone(),
+        access: access.clone(),
+        pressure_most: pressure_most.clone(),
+        roll: roll.clone(),
+    };
+    let (records, trials) = (VecDeque::new(), VecDeque::new());
+    Ok((board, AgentEnd { snapshot, orders, wake, records, trials, access, pressure_most, roll }))
 }
 
 impl Board {
@@ -165,9 +193,10 @@ impl AgentEnd {
         keep(&mut self.records, record);
     }
 
-    /// Calls from now on are judged by these lists.
-    pub fn permit(&self, access: config::Control) {
+    /// Calls from now on are judged by these lists, and prefetching by this pressure.
+    pub fn permit(&self, access: config::Control, pressure_most: f64) {
         self.access.store(Arc::new(access));
+        self.pressure_most.set(pressure_most);
     }
 
     pub fn publish(&self, mut snapshot: Snapshot) {

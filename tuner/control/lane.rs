@@ -2,6 +2,7 @@
 //! One thread a device that prefetches for all plans on it: takes a piece of each in turn, keeps little in flight, and waits for it,
 //! so that a demand read never queues behind more than some milliseconds of prefetching.
 
+use super::board::PressureMost;
 use super::file::{Cached, ClientFile, idle_io_priority, step_bytes};
 use super::plan::{Arrival, Range, Task};
 use super::workload::Workload;
@@ -25,7 +26,7 @@ type Device = (u32, u32);
 /// All lanes.
 pub struct Lanes {
     lanes: Mutex<BTreeMap<Device, Arc<Lane>>>,
-    pressure_most: f64,
+    pressure_most: PressureMost,
 }
 
 #[derive(Default)]
@@ -42,8 +43,7 @@ struct Queue {
 }
 
 impl Lanes {
-    /// `pressure_most`: PSI memory `some avg10` in percent, above which nothing is prefetched.
-    pub fn new(pressure_most: f64) -> Lanes {
+    pub fn new(pressure_most: PressureMost) -> Lanes {
         Lanes { lanes: Mutex::default(), pressure_most }
     }
 
@@ -60,7 +60,7 @@ impl Lanes {
         let lane = Arc::new(Lane::default());
         lane.take(workload);
         lanes.insert(first.device, lane.clone());
-        let (device, most) = (first.device, self.pressure_most);
+        let (device, most) = (first.device, self.pressure_most.clone());
         let name = format!("prefetch {}:{}", device.0, device.1);
         let spawned = std::thread::Builder::new().name(name).spawn(move || Runner::new(&lane, device, most).run());
         if let Err(e) = spawned {
@@ -104,13 +104,13 @@ struct Runner<'a> {
     /// Bytes a second that came while some were waited for.
     speed: f64,
     last: Instant,
-    pressure_most: f64,
+    pressure_most: PressureMost,
     /// When it was last looked at, and whether it was too high.
     pressure: Option<(Instant, bool)>,
 }
 
 impl Runner<'_> {
-    fn new(lane: &Lane, device: Device, pressure_most: f64) -> Runner<'_> {
+    fn new(lane: &Lane, device: Device, pressure_most: PressureMost) -> Runner<'_> {
         let now = Instant::now();
         let (in_flight, pressure) = (VecDeque::new(), None);
         Runner { lane, step: step_bytes(device), in_flight, bytes: 0, speed: 0.0, last: now, pressure_most, pressure }
@@ -219,8 +219,8 @@ impl Runner<'_> {
         if self.pressure.is_none() || at.elapsed() >= PRESSURE {
             let machine = crate::sensor::machine(std::path::Path::new("/proc"));
             let some = machine.ok().and_then(|m| m.memory_pressure).unwrap_or(0.0);
-            self.pressure = Some((Instant::now(), some > self.pressure_most));
-            return some > self.pressure_most;
+            self.pressure = Some((Instant::now(), some > self.pressure_most.get()));
+            return some > self.pressure_most.get();
         }
         high
     }

@@ -18,7 +18,7 @@ pub const WORKLOADS_PER_CLIENT: usize = 16;
 pub const WORKLOADS: usize = 4_096;
 /// Files of one workload; all together may take three quarters of the process's descriptors.
 pub const FILES_PER_WORKLOAD: usize = 65_536;
-/// Ranges of one workload's plan that still lie ahead, and of all: 48 bytes each.
+/// Ranges of one workload's plan that still lie ahead, and of all: 56 bytes each.
 pub const RANGES_PER_WORKLOAD: usize = 262_144;
 pub const RANGES: usize = 2_097_152;
 /// Ranges of one call of `Prefetch` or `Discard`, which is answered when it is done.

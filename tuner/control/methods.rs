@@ -230,7 +230,7 @@ fn position(client: &Client, at: &ReaderAt) -> Reply {
     Ok(json!({}))
 }
 
-/// `Prefetch` and `Discard`: done when answered. A user has few of them under way at once, so that others' turns come.
+/// `Prefetch` and `Discard`: done when answered. Few of them are under way at once, so that the threads for other calls stay free.
 async fn at_once(
     client: &Client,
     asked: Ranges,

@@ -22,7 +22,7 @@ mod transfer;
 mod window;
 mod workload;
 
-pub use board::{AgentEnd, Board, DeviceState, Order, Snapshot, board};
+pub use board::{AgentEnd, Board, DeviceState, Order, PressureMost, Snapshot, board};
 pub use error::ControlError;
 pub use limits::FILES_WITH_WINDOW;
 pub use listen::{ListenError, Listening, group};
@@ -68,8 +68,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts to serve. `pressure_most`: PSI memory `some avg10`, percent, above which nothing is prefetched.
-    pub fn start(listening: Listening, pressure_most: f64, board: Board) -> io::Result<Control> {
+    /// Starts to serve.
+    pub fn start(listening: Listening, board: Board) -> io::Result<Control> {
         let (leave, leaving) = watch::channel(());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -81,8 +81,8 @@ impl Control {
         let serve = move || {
             let shared = Rc::new(Shared {
                 registry: RefCell::new(Registry::new(u64::from(board.access().budget_mib) << 20, descriptors_most)),
+                lanes: Lanes::new(board.pressure_most.clone()),
                 board,
-                lanes: Lanes::new(pressure_most),
                 transfers: Semaphore::new(BLOCKING_THREADS / 2),
                 started: Instant::now(),
                 leaving,

@@ -170,6 +170,23 @@ impl Workload {
                 let _ = file.dont_need(range.offset, range.length);
             }
         }
+        self.advise_normal(&files);
+    }
+
+    /// Its files have their device's window again, with what else was advised.
+    pub fn follow_device(&self) {
+        if !self.is_closed() {
+            let files = {
+                let mut progress = self.progress();
+                progress.window = None;
+                progress.files.clone()
+            };
+            self.advise_normal(&files);
+            self.advised_anew();
+        }
+    }
+
+    fn advise_normal(&self, files: &[Arc<ClientFile>]) {
         let _rest = knobs_at_rest();
         for file in files.iter().filter(|f| f.theirs.is_some()) {
             let _ = file.advise(Advice::Normal);

@@ -17,7 +17,9 @@ pub enum JournalError {
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("journal {path}: cannot be opened: {source}; is another program holding it, or is it not readable for this user?")]
     Open { path: PathBuf, source: rusqlite::Error },
-    #[error("there is no journal at {path}: `keepahead run` writes one; name its directory with --state-dir")]
+    #[error(
+        "there is no journal at {path}: `keepahead run` writes one in its state directory (--state-dir, or agent.state_dir)"
+    )]
     Absent { path: PathBuf },
     #[error(
         "journal {path}: {what} could not be committed ({source}); the file has {size_kib} KiB, its file system {free_kib} KiB free{way_out}"

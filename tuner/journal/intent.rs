@@ -25,6 +25,8 @@ pub enum Release {
     KeptOnExit,
     /// Somebody else wrote the knob: it is theirs.
     HandsOff,
+    /// The kernel made the value anew.
+    KernelRaised,
     /// The device, or the boot in which we wrote, is gone, and the value with it.
     Gone,
 }
@@ -35,6 +37,7 @@ impl Release {
             Release::Restored => "restored",
             Release::KeptOnExit => "kept_on_exit",
             Release::HandsOff => "hands_off",
+            Release::KernelRaised => "kernel_raised",
             Release::Gone => "gone",
         }
     }
@@ -72,12 +75,20 @@ impl Journal {
         Ok(IntentId(id))
     }
 
+    /// A write that puts an old value back is done although it could not be declared: known here alone until the next commit.
+    pub fn undeclared(&mut self, device: &Device, from: Kib, to: Kib) {
+        self.ledger = self.with_intent(device, from, to);
+    }
+
     fn with_intent(&self, device: &Device, from: Kib, to: Kib) -> Ledger {
         let mut next = self.ledger.next();
+        // What was written to an earlier bdi of this device has gone with it.
+        next.devices.retain(|d| d.identity != device.identity || d.node == device.node);
         if next.get(&device.identity).is_none() {
             next.devices.push(Outstanding {
                 identity: device.identity.clone(),
                 bdi: device.bdi.clone(),
+                node: device.node,
                 label: device.label.clone(),
                 original: device.original,
                 last_written: from,

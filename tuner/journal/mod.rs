@@ -155,24 +155,27 @@ impl Journal {
             .map_err(|source| JournalError::RestoreFile { path: restore_file::path(&self.dir), source })
     }
 
-    /// Devices that were left to somebody else in this boot and not taken back since, with the value they were left at.
-    pub fn left_to_others(&self) -> Result<BTreeMap<BdiName, Kib>, JournalError> {
-        let mut left = BTreeMap::new();
-        let mut read = || -> rusqlite::Result<()> {
+    /// Devices that were left to somebody else in this boot and not taken back since, with the value they were left at; `None`: whatever they read.
+    /// Somebody may have written while no agent ran: that is found out when the value is to be put back.
+    pub fn left_to_others(&self) -> Result<BTreeMap<BdiName, Option<Kib>>, JournalError> {
+        let read = || -> rusqlite::Result<Vec<(String, String)>> {
             let mut rows = self.conn.prepare(
-                "SELECT r.body FROM record r JOIN run ON run.run = r.run \
-                 WHERE run.boot_id = ?1 AND r.kind IN ('hands_off', 'taken_back') ORDER BY r.run, r.seq",
+                "SELECT kind, body FROM ( \
+                   SELECT run, seq, kind, body FROM record WHERE kind IN ('hands_off', 'taken_back', 'pinned') \
+                   UNION ALL SELECT run, seq, 'released', bdi FROM release WHERE how = 'hands_off') AS r \
+                 JOIN run USING (run) WHERE run.boot_id = ?1 ORDER BY run, seq",
             )?;
-            let bodies = rows.query_map([&self.boot_id], |row| row.get::<_, String>(0))?;
-            for record in bodies.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|b| serde_json::from_str::<Record>(b).ok()) {
-                match record.what {
-                    What::HandsOff { found, .. } => _ = left.insert(record.bdi, found),
-                    _ => _ = left.remove(&record.bdi),
-                }
-            }
-            Ok(())
+            rows.query_map([&self.boot_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
-        read().map_err(|source| self.read_error(source))?;
+        let mut left = BTreeMap::new();
+        for (kind, body) in read().map_err(|source| self.read_error(source))? {
+            match (kind.as_str(), serde_json::from_str::<Record>(&body)) {
+                ("released", _) => _ = left.entry(BdiName(body)).or_insert(None),
+                (_, Ok(Record { bdi, what: What::HandsOff { found, .. }, .. })) => _ = left.insert(bdi, Some(found)),
+                (_, Ok(record)) => _ = left.remove(&record.bdi),
+                (_, Err(_)) => {}
+            }
+        }
         Ok(left)
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Putting values back: takes what is outstanding and a way to find, read and write the knobs; gives what became of each device.
-//! The original comes back only where the value is still one of ours; somebody else's value is never touched.
+//! The original comes back only where the value is still one of ours; somebody else's value is never touched. Open files with windows
+//! of their own follow their device again, after it.
 
 use super::Release;
 use super::restore_file::Outstanding;
@@ -13,10 +14,14 @@ use std::path::{Path, PathBuf};
 
 /// The knobs of a machine, as far as restoring needs them.
 pub trait Knobs {
+    /// What tells the bdi of this name from a later one, see [`keepahead_core::device::Device::node`].
+    fn node(&self, bdi: &BdiName) -> Option<u64>;
     /// The bdi that this identity has now. `last` is the name it had when we wrote; another device may have it by now.
     fn find(&self, identity: &str, last: &BdiName) -> Option<BdiName>;
     fn read(&self, bdi: &BdiName) -> io::Result<Kib>;
     fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()>;
+    /// Takes our windows from open files. How many had one.
+    fn withdraw(&self, left: &Outstanding) -> io::Result<usize>;
 }
 
 /// Knobs under `SYS/class/bdi`, found by the name they had. All that a panic hook can do; elsewhere pass a finder by identity.
@@ -31,6 +36,11 @@ impl BdiKnobs {
 }
 
 impl Knobs for BdiKnobs {
+    fn node(&self, bdi: &BdiName) -> Option<u64> {
+        let folder = self.knob(bdi).parent()?.metadata().ok()?;
+        Some(std::os::unix::fs::MetadataExt::ino(&folder))
+    }
+
     fn find(&self, _identity: &str, last: &BdiName) -> Option<BdiName> {
         self.knob(last).exists().then(|| last.clone())
     }
@@ -46,25 +56,9 @@ impl Knobs for BdiKnobs {
     fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
         std::fs::write(self.knob(bdi), value.0.to_string())
     }
-}
 
-/// [`BdiKnobs`] with a finder by identity.
-pub struct FoundKnobs<'a> {
-    pub knobs: BdiKnobs,
-    pub finder: &'a dyn Fn(&str, &BdiName) -> Option<BdiName>,
-}
-
-impl Knobs for FoundKnobs<'_> {
-    fn find(&self, identity: &str, last: &BdiName) -> Option<BdiName> {
-        (self.finder)(identity, last)
-    }
-
-    fn read(&self, bdi: &BdiName) -> io::Result<Kib> {
-        self.knobs.read(bdi)
-    }
-
-    fn write(&self, bdi: &BdiName, value: Kib) -> io::Result<()> {
-        self.knobs.write(bdi, value)
+    fn withdraw(&self, _: &Outstanding) -> io::Result<usize> {
+        Err(io::Error::other("`keepahead restore` and the next start can take it from open files"))
     }
 }
 
@@ -81,11 +75,26 @@ pub struct Restored {
     pub outcome: Outcome,
 }
 
+impl Restored {
+    /// As a line of JSON says it.
+    pub fn json(&self) -> serde_json::Value {
+        let mut line = serde_json::to_value(self).unwrap_or_default();
+        line["record"] = "restored".into();
+        line
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The original was written and read back.
     Restored,
+    /// So many open files follow their device again.
+    Withdrawn {
+        files: usize,
+    },
+    /// `on_exit = "keep"`: it stays, on purpose.
+    Kept,
     /// It was already there: a crash between restoring and noting it, or a trial that had ended.
     AlreadyOriginal,
     /// Somebody else wrote it since: left alone.
@@ -106,7 +115,8 @@ impl Outcome {
     /// How the device is released; `None`: it stays outstanding for the next try.
     pub fn release(&self) -> Option<Release> {
         match self {
-            Outcome::Restored | Outcome::AlreadyOriginal => Some(Release::Restored),
+            Outcome::Restored | Outcome::AlreadyOriginal | Outcome::Withdrawn { .. } => Some(Release::Restored),
+            Outcome::Kept => Some(Release::KeptOnExit),
             Outcome::NotOurs { .. } => Some(Release::HandsOff),
             Outcome::Rebooted { .. } | Outcome::DeviceGone => Some(Release::Gone),
             Outcome::Failed { .. } => None,
@@ -119,6 +129,9 @@ impl fmt::Display for Restored {
         let Restored { label, from, to, .. } = self;
         match &self.outcome {
             Outcome::Restored => write!(f, "{label}: restored {from} → {to}"),
+            Outcome::Withdrawn { files: 1 } => write!(f, "{label}: 1 open file has its device's window again"),
+            Outcome::Withdrawn { files } => write!(f, "{label}: {files} open files have their device's window again"),
+            Outcome::Kept => write!(f, "{label}: kept at {from} (it was {to})"),
             Outcome::AlreadyOriginal => write!(f, "{label}: {to} is already back"),
             Outcome::NotOurs { found } => {
                 write!(f, "{label}: left at {found}: somebody else wrote it since ours ({from}; the original was {to})")
@@ -141,14 +154,27 @@ pub fn restore(items: &[Outstanding], boot_id: &str, knobs: &dyn Knobs) -> Vec<R
         to: o.original,
         outcome: restore_one(o, boot_id, knobs).unwrap_or_else(|e| Outcome::Failed { error: e.to_string() }),
     };
-    items.iter().map(one).collect()
+    // Open files take what their device has then.
+    let (files, devices): (Vec<_>, Vec<_>) = items.iter().partition(|o| o.is_of_open_files());
+    devices.into_iter().chain(files).map(one).collect()
 }
 
 fn restore_one(o: &Outstanding, boot_id: &str, knobs: &dyn Knobs) -> io::Result<Outcome> {
-    let Some(bdi) = knobs.find(&o.identity, &o.bdi) else { return Ok(Outcome::DeviceGone) };
+    let here = o.boot_id == boot_id;
+    if o.is_of_open_files() {
+        // No open file outlives a boot.
+        return Ok(Outcome::Withdrawn { files: if here { knobs.withdraw(o)? } else { 0 } });
+    }
+    // What was written is a bdi, whatever stands behind it by now: a loop device keeps its value when its file goes. A bdi that was made anew
+    // begins with the kernel's own, and may have the old one's name.
+    let bdi = match o.node.filter(|_| here) {
+        Some(node) => (knobs.node(&o.bdi) == Some(node)).then(|| o.bdi.clone()),
+        None => knobs.find(&o.identity, &o.bdi),
+    };
+    let Some(bdi) = bdi else { return Ok(Outcome::DeviceGone) };
     let found = knobs.read(&bdi)?;
     // Values in sysfs do not outlive a boot: one that equals ours is then the kernel's or a udev rule's.
-    if o.boot_id != boot_id {
+    if !here {
         return Ok(Outcome::Rebooted { found });
     }
     if found == o.original {

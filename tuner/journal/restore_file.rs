@@ -4,7 +4,7 @@
 //! because SQLite notices a broken page but not a flipped byte inside a value; a generation, because a damaged write-ahead log makes
 //! SQLite go back silently to an older commit.
 
-use keepahead_core::device::BdiName;
+use keepahead_core::device::{BdiName, OPEN_FILES};
 use keepahead_core::units::Kib;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -20,6 +20,9 @@ pub struct Outstanding {
     /// Survives renumbering, see [`keepahead_core::device::Device::identity`].
     pub identity: String,
     pub bdi: BdiName,
+    /// See [`keepahead_core::device::Device::node`]; `None` also where an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u64>,
     pub label: String,
     /// What comes back.
     pub original: Kib,
@@ -34,6 +37,11 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
+    /// Windows of open files, which no device has as its value.
+    pub fn is_of_open_files(&self) -> bool {
+        self.identity.starts_with(OPEN_FILES)
+    }
+
     /// People may say the label, the bdi or the identity.
     pub fn is_named(&self, name: &str) -> bool {
         self.label == name || self.bdi.0 == name || self.identity == name
@@ -119,6 +127,7 @@ mod tests {
         let device = Outstanding {
             identity: "wwid:x".into(),
             bdi: BdiName("259:0".into()),
+            node: Some(7),
             label: "nvme0n1".into(),
             original: Kib(128),
             last_written: Kib(1024),

@@ -34,7 +34,7 @@ CREATE TABLE change (
   settled_utc TEXT
 );
 
--- How a device stopped being ours: restored, kept_on_exit, hands_off, gone.
+-- How a device stopped being ours: restored, kept_on_exit, hands_off, kernel_raised, gone.
 CREATE TABLE release (
   id INTEGER PRIMARY KEY,
   run INTEGER NOT NULL,

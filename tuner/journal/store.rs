@@ -108,6 +108,13 @@ fn check(conn: &Connection, path: &Path) -> Result<(), Unusable> {
     if found > FORMAT {
         return Err(Unusable::Fatal(JournalError::Newer { path: path.into(), found, known: FORMAT }));
     }
+    // Byte 18: the format that writing needs, 1 or 2 (SQLite database file format, 1.3). SQLite reads a file of a later one and refuses to
+    // write to it, which looks like a read-only disk.
+    let mut header = [0; 20];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut header));
+    if read.is_ok() && header[18] > 2 {
+        return Err(Unusable::Damaged(format!("its header says that format {} is needed to write to it", header[18])));
+    }
     let said: String = conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(sort)?;
     if said != "ok" {
         return Err(Unusable::Damaged(format!("quick_check: {}", said.replace('\n', " "))));

@@ -29,7 +29,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Retention {
-        Retention { inputs_mib: 64, days: 90 }
+        Retention { inputs_mib: 256, days: 90 }
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn number(method: &str, reply: &Value, field: &str) -> Result<u64, Cl
     reply[field].as_u64().ok_or_else(missing)
 }
 
-/// How the program will read. The agent believes it until it sees otherwise.
+/// How the program will read. What is measured decides: only `Once` is acted on, the others are compared with what is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hint {

@@ -144,6 +144,9 @@ fn a_scan_is_raised_in_one_step_and_faults_are_lowered() {
     let down = proposal(Asked::of(FAULTS, 128).by(&learned()));
     println!("{}", down.reason);
     assert!(down.read_ahead <= Kib(16) && down.pattern == Pattern::RandomMmap, "{down:?}");
+    let mut advised = Asked::of(FAULTS, 128);
+    advised.features = Features { window: 0.0, hit_ratio: 0.3, ..advised.features };
+    assert!(matches!(advised.by(&learned()), Decision::Abstain { pattern: Pattern::RandomMmap, .. }), "MADV_RANDOM");
     let random = Program { pattern: Pattern::RandomRead, ..FAULTS };
     assert!(matches!(Asked::of(random, 128).by(&learned()), Decision::Abstain { pattern: Pattern::RandomRead, .. }));
 }

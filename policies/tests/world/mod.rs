@@ -88,6 +88,7 @@ pub struct World {
 pub fn device(name: &str, disk: &str, original: u32) -> Device {
     Device {
         bdi: BdiName(name.into()),
+        node: None,
         label: name.into(),
         kind: DeviceKind::Disk,
         identity: format!("path:{name}"),

@@ -54,7 +54,7 @@ pub struct Totals {
     /// Accesses and file entries in the trace; the writer counts them itself.
     pub accesses: u64,
     pub files: u64,
-    /// Accesses that the kernel's ring buffer had no room for.
+    /// Accesses that the kernel's ring buffer had no room for, or that came while the probe ran already.
     pub events_lost: u64,
     /// Files not recorded because of sampling.
     pub files_sampled_out: u64,

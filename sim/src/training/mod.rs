@@ -22,8 +22,8 @@ use keepahead_core::event::Pattern;
 use keepahead_policies::dataset::Row;
 use rayon::prelude::*;
 
-/// Sizes that every world is run at, KiB: what `read_ahead_kb` is set to on real machines, from one page up. 8 is left out because no
-/// measured optimum was there, 16384 because the windows of few machines' memory hold it.
+/// Sizes that every world is run at, KiB: what `read_ahead_kb` is set to on real machines, from one page up. Without 8, which lies between two
+/// that are run, to save time, and without 16384, because the memory of few machines holds such windows.
 pub const LADDER: [u32; 11] = [4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
 /// Virtual seconds of a world's run, warm-up included.
 pub const DURATION_S: u32 = 12;

@@ -79,6 +79,7 @@ impl<'a> Driver<'a> {
             let limits = disk.disk.limits();
             let device = Device {
                 bdi: BdiName(format!("259:{index}")),
+                node: None,
                 label: label.clone(),
                 kind: DeviceKind::Disk,
                 identity: format!("path:{label}"),

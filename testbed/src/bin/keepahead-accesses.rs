@@ -11,7 +11,12 @@ use std::os::unix::fs::FileExt;
 const PAGE: usize = 4096;
 
 fn main() -> anyhow::Result<()> {
-    let path = std::env::args().nth(1).context("usage: keepahead-accesses FILE <PAGES")?;
+    const USAGE: &str = "usage: keepahead-accesses FILE <PAGES";
+    let path = std::env::args().nth(1).context(USAGE)?;
+    if path == "--help" || path == "-h" {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let file = std::fs::File::open(&path).with_context(|| path.clone())?;
     // Page by page: readahead plays no part.
     // SAFETY: plain numbers, and the descriptor is open.

@@ -56,7 +56,7 @@ fn capabilities(effective: u64, release: Option<(u32, u32)>, uid: Option<u32>) -
             "CAP_SYS_ADMIN",
             SYS_ADMIN,
             if before_split { Status::Missing } else { Status::Degraded },
-            "the kernel's own measure of the probes' cost cannot be read, and kernels before 5.8 load no probe",
+            "who else writes a knob is not named, the kernel's own measure of the probes' cost cannot be read, and kernels before 5.8 load no probe",
         ),
         row("CAP_SYS_PTRACE", SYS_PTRACE, Status::Degraded, "files that others already have open keep their old window"),
     ];

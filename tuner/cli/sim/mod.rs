@@ -25,7 +25,7 @@ pub struct SimArgs {
 pub enum SimVerb {
     /// Run one scenario or trace under one policy and show its figures.
     Run(run::RunArgs),
-    /// Show policies side by side: default, static values, the best of them in hindsight, a per-phase oracle, keepahead's rules.
+    /// Show policies side by side: default, static values, the best of them in hindsight, a per-phase oracle, keepahead under the rules and under the learned policy.
     Compare(compare::CompareArgs),
     /// Run scenarios × kernels × seeds × policies into a Parquet table; `sweep merge` puts tables together.
     Sweep(sweep::SweepArgs),

@@ -21,7 +21,7 @@ const FAILURES: &str = "\
 - Records of up to 64 KiB at even distances in a mapping are one fault each to the sensor (fault-around maps the rest): short runs are named
   random faults where the model has not seen such distances.
 - A device with two tenants is one vector: how they mix is learned only from a backup over a mapped server and from compactions.
-- Devices are models (see the fidelity figures in `RESULTS.md`). A device whose latency grows with its load in other ways than these is
+- Devices are models (`docs/SIMULATOR.md` says how faithful). A device whose latency grows with its load in other ways than these is
   outside of the data; trials on the machine correct what is predicted for it.
 - Each run lasts twelve seconds from a cold cache: what only shows when a large memory has filled is not in it.
 - Recorded programs are never trained on; `learn.json` says how they are named.

@@ -27,7 +27,7 @@ pub struct TrainArgs {
     /// Seed of all that is drawn: the worlds, and the splits and starts of the learning.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Worlds of the data set; each is run at every size from 4 to 8192 KiB.
+    /// Worlds of the data set; each is run at eleven sizes from 4 to 8192 KiB.
     #[arg(long, value_name = "N", default_value_t = WORLDS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub worlds: u32,
     /// The data set (Parquet): read where it is there, else written.

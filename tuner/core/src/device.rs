@@ -52,6 +52,10 @@ pub struct QueueLimits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     pub bdi: BdiName,
+    /// Inode of its folder in sysfs, which tells it from a later bdi of the same name: the kernel numbers each new folder. `None`: unknown, or
+    /// no device (open files).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u64>,
     /// The name people know: `nvme0n1`, `dm-3`, `btrfs on /srv`, `nas:/export on /mnt`.
     pub label: String,
     pub kind: DeviceKind,

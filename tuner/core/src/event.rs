@@ -348,7 +348,7 @@ pub struct Evidence {
     /// Bytes read from the device per demanded byte that was not already cached.
     pub amplification: Option<f64>,
     pub stall_ms_per_mib: Option<f64>,
-    /// Share of the time that at least one task waited; above 1 with several tasks waiting at once.
+    /// Time that tasks waited over time, all tasks together: above 1 with several waiting at once.
     pub stall_share: f64,
     /// Mean run length, pages.
     pub run_pages: f64,

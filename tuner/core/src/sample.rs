@@ -64,7 +64,7 @@ counters! {
         /// Page faults on file mappings that reached the page cache (those that fault-around had mapped before never do).
         faults,
         /// Pages demanded through mappings, estimated: one a fault, plus the pages between two faults that continue a run within
-        /// the reach of fault-around (16 pages).
+        /// the reach of fault-around (16 pages), or of the large folio that the earlier one mapped.
         mmap_pages,
         /// Faults whose page was not in the cache.
         mmap_miss,
@@ -99,7 +99,7 @@ counters! {
         seq_requests,
         /// Pages of read requests that continue the previous one in the same file (weighted).
         seq_pages,
-        /// Faults that continue a run (within 16 pages of the previous fault in the same file).
+        /// Faults that continue a run (within 16 pages of the previous fault in the same file, or right behind the large folio that it mapped).
         seq_faults,
         /// Block-layer read requests completed by the disk under this bdi.
         dev_reads,

@@ -28,7 +28,7 @@ const REWRITE_MOST: u32 = 3;
 pub(crate) enum Mode {
     Watching,
     Trial(Box<Trial>),
-    /// Somebody else wrote the knob: theirs until keepahead is told to take it back (SIGUSR1 to the agent).
+    /// Somebody else wrote the knob: theirs until keepahead is told to take it back, or a value is pinned.
     HandsOff,
     /// A person fixed the value; `before` comes back with the end of the pin.
     Pinned {

@@ -87,8 +87,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
     super::settings::merged(&scenario.settings)?;
     ladder(&scenario.ladder_kib)?;
     bands(scenario)?;
-    devices(scenario)?;
+    // What devices are held against.
     memory(scenario)?;
+    devices(scenario)?;
     let layout = Layout::new(scenario)?;
     unique("task", scenario.tasks.iter().map(|t| t.name.as_str()))?;
     if scenario.tasks.is_empty() {

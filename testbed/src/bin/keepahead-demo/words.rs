@@ -60,7 +60,7 @@ impl Shortener {
                 let more = self.blocks.saturating_sub(BLOCKS_SHOWN);
                 *self = Shortener::default();
                 if more > 0 {
-                    return vec![format!("{:18}... and {more} more blocks, new and old alternating", ""), line];
+                    return vec![format!("{:18}... and {more} more blocks, new and old in turn", ""), line];
                 }
             }
             Sort::Figures => return vec![format!("{:18}{}", "", line.trim())],

@@ -64,6 +64,7 @@ struct World {
 fn on_loop0(bdi: &str, label: &str, kind: DeviceKind) -> Device {
     Device {
         bdi: BdiName(bdi.into()),
+        node: None,
         label: label.into(),
         kind,
         identity: label.into(),

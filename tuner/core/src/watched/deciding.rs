@@ -171,8 +171,8 @@ impl Watched {
         }
         let memory_bears = bears(back, kept, &around.pressure, around.settings).is_ok()
             && (back < kept || back <= ceiling(features, &around.pressure, around.settings));
-        // The other's blocks would see it.
-        let disturbs = self.shared_trial(around).is_some();
+        // The other's blocks would see it, or those seconds by which a region's advice is judged.
+        let disturbs = self.shared_trial(around).is_some() || self.regions.on_probation().is_some();
         // By a trial for this pattern, while something else was in the way.
         let was_worse = |tried: &Tried| tried.outcome == Outcome::Aborted || tried.stall_ratio.is_some_and(|ratio| ratio > 1.0);
         if !memory_bears || disturbs || self.tried.get(&back).is_some_and(was_worse) {
