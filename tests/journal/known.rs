@@ -7,7 +7,7 @@ use keepahead_core::device::BdiName;
 use keepahead_core::event::{Interval, Outcome, Pattern, Proposal, Record, Verdict, What};
 use keepahead_core::known::Known;
 use keepahead_core::units::{Kib, Nanos};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn learned(kib: u32) -> Known {
     let reason = String::new();
@@ -34,6 +34,10 @@ fn what_was_learned_is_there_for_the_next_run_with_its_day() {
     journal.remember(&one("wwid:a", 512)).unwrap();
     journal.remember(&one("wwid:b", 64)).unwrap();
     journal.close().unwrap();
+    let there = || std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let before = there();
+    assert!(Journal::known_in(dir.path()).unwrap().contains_key("wwid:a"));
+    assert_eq!(there(), before, "a dry run writes nothing anywhere");
     let (journal, notices) = open(dir.path());
     assert!(notices.is_empty(), "{notices:?}");
     for known in [journal.known().unwrap(), Journal::known_in(dir.path()).unwrap()] {

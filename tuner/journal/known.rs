@@ -32,10 +32,10 @@ impl Journal {
         Ok(())
     }
 
-    /// As [`Journal::known`], for somebody who may not write; nothing where there is no journal.
+    /// As [`Journal::known`], for somebody who may not write, not even files beside it; nothing where there is no journal.
     pub fn known_in(state_dir: &Path) -> Result<AllKnown, JournalError> {
         let path = store::path(state_dir);
-        match store::open_read_only(&path) {
+        match store::glance(&path) {
             // A journal that an earlier version has left has no such table yet.
             Ok(conn) if !conn.table_exists(None, "known").unwrap_or(true) => Ok(AllKnown::new()),
             Ok(conn) => read(&conn).map_err(|source| JournalError::Open { path, source }),

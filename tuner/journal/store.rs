@@ -169,28 +169,45 @@ fn set_aside(path: &Path) -> Result<PathBuf, JournalError> {
 
 /// Opens a journal for reading only, also while the agent writes, also on a read-only file system.
 pub fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
+    let opened = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(probe).or_else(|e| {
+        // Without its -shm file a WAL database can be read only as immutable, where nothing else can write it.
+        let cannot = matches!(e.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+        if cannot && is_at_rest(path) { immutable(path) } else { Err(e) }
+    });
+    of_known_format(path, opened)
+}
+
+/// The same, and where no agent runs no file (`-wal`, `-shm`) is left beside it. For a quick look: an agent that starts meanwhile is not noticed.
+pub(super) fn glance(path: &Path) -> Result<Connection, JournalError> {
+    if !is_at_rest(path) {
+        return open_read_only(path);
+    }
+    of_known_format(path, immutable(path))
+}
+
+/// Whether all that was written is in the file itself.
+fn is_at_rest(path: &Path) -> bool {
+    !Path::new(&format!("{}-wal", path.display())).exists()
+}
+
+fn immutable(path: &Path) -> rusqlite::Result<(Connection, i64)> {
+    let uri = format!("file:{}?immutable=1", path.display().to_string().replace('%', "%25").replace('?', "%3f"));
+    Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).and_then(probe)
+}
+
+/// The connection, if it can be read, and the format.
+fn probe(conn: Connection) -> rusqlite::Result<(Connection, i64)> {
+    let format = conn.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0))?;
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok((conn, format))
+}
+
+fn of_known_format(path: &Path, opened: rusqlite::Result<(Connection, i64)>) -> Result<Connection, JournalError> {
     if !path.exists() {
         return Err(JournalError::Absent { path: path.into() });
     }
-    let probe = |conn: Connection| {
-        let format = conn.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0))?;
-        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        Ok((conn, format))
-    };
-    let first = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(probe);
-    let (conn, format) = first
-        .or_else(|e| {
-            // Without its -shm file a WAL database can be read only as immutable, where nothing else can write it.
-            let uri = format!("file:{}?immutable=1", path.display().to_string().replace('%', "%25").replace('?', "%3f"));
-            let cannot = matches!(e.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
-            if !cannot || Path::new(&format!("{}-wal", path.display())).exists() {
-                return Err(e);
-            }
-            Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).and_then(probe)
-        })
-        .map_err(|source| JournalError::Open { path: path.into(), source })?;
-    if format > FORMAT {
-        return Err(JournalError::Newer { path: path.into(), found: format, known: FORMAT });
+    match opened.map_err(|source| JournalError::Open { path: path.into(), source })? {
+        (_, found) if found > FORMAT => Err(JournalError::Newer { path: path.into(), found, known: FORMAT }),
+        (conn, _) => Ok(conn),
     }
-    Ok(conn)
 }
