@@ -196,8 +196,10 @@ mod real_kernel {
         assert_eq!((off["found"].as_u64(), off["writer"]["comm"].as_str()), (Some(64), Some("bash")), "{off}");
         std::thread::sleep(Duration::from_secs(1));
         assert_eq!(bench.value(), 64);
-        // A restart is no leave to take it back.
+        // A restart is no leave to take it back, nor is another value of his.
+        bench.testbed.set_read_ahead(32).unwrap();
         agent.terminate();
+        bench.testbed.set_read_ahead(64).unwrap();
         let mut agent = bench.agent();
         agent.wait(5, "hands-off after a restart", |r| r["reason"]["hold"] == "hands_off");
         agent.signal(Signal::SIGUSR1);

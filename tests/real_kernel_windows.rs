@@ -69,7 +69,10 @@ mod real_kernel {
 
         /// A window by a person's word: no verdict to wait for.
         fn pin(&mut self, rule: &str, ours: &dyn Fn(&Value) -> bool) {
-            self.agent.as_mut().unwrap().wait(20, "appearance", |r| ours(r) && r["record"] == "appeared");
+            let (agent, appeared) = (self.agent.as_mut().unwrap(), |r: &Value| ours(r) && r["record"] == "appeared");
+            if !agent.seen.iter().any(appeared) {
+                agent.wait(20, "appearance", appeared);
+            }
             let name = format!("{rule} on {}", self.testbed.name);
             let mut command = std::process::Command::new(KEEPAHEAD);
             let output = command.args(["pin", &name, "16", "--socket"]).arg(self.socket()).output().unwrap();
@@ -195,19 +198,29 @@ mod real_kernel {
     #[test]
     fn a_persons_value_outlives_the_windows_on_his_device() {
         let Some(mut volume) = Volume::new() else { return };
-        let lookups = volume.testbed.file("lookups", 600).unwrap();
+        let (lookups, scan) = (volume.testbed.file("lookups", 600).unwrap(), volume.testbed.file("scan", 600).unwrap());
         volume.rules = format!("[[workload]]\nname = \"lookups\"\ncomm = \"python3\"\npath = \"{}\"\n", lookups.display());
         volume.start();
-        let _tenant = volume.tenant_apart(&lookups, "random");
-        let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with("lookups on "));
-        volume.pin("lookups", &ours);
+        // One by a rule and one by its own word.
+        let _tenants = [volume.tenant_apart(&lookups, "random"), volume.tenant(&scan, "sequential", "-")];
+        for name in ["lookups", "sequential"] {
+            let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with(name));
+            volume.pin(name, &ours);
+        }
+        assert_eq!((volume.window(&lookups), volume.window(&scan)), (16, 16));
         volume.testbed.set_read_ahead(1024).unwrap();
         let agent = volume.agent.as_mut().unwrap();
         agent.wait(5, "hands-off", |r| r["record"] == "hands_off");
-        agent.wait(20, "end", |r| ours(r) && r["record"] == "gone");
+        for _ in 0..2 {
+            agent.wait(20, "end of both", |r| r["record"] == "gone");
+        }
+        assert_eq!((volume.window(&lookups), volume.window(&scan)), (1024, 1024));
+        // He may change his mind.
+        volume.testbed.set_read_ahead(2048).unwrap();
+        std::thread::sleep(Duration::from_secs(2));
         let (status, stderr, _) = volume.agent.take().unwrap().terminate();
         assert!(status.success(), "{stderr}");
-        assert_eq!((volume.window(&lookups), volume.testbed.read_ahead().unwrap()), (1024, 1024), "{stderr}");
+        assert_eq!(volume.testbed.read_ahead().unwrap(), 2048, "{stderr}");
     }
 
     #[test]

@@ -76,6 +76,24 @@ fn a_header_that_forbids_writing_is_damage() {
     journal.intent(&device(2), Kib(128), Kib(256), SetReason::Trial).unwrap();
 }
 
+/// The last one who leaves a database folds its log into it and deletes that: this must not be somebody who only looked. Whoever closes a
+/// descriptor of the file loses the locks that say he is there (SQLite notices since 3.51; the Python of this test may have an older one).
+#[test]
+fn a_reader_that_comes_and_goes_takes_nothing_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, path) = (dir.path().join("state"), dir.path().join("state/journal.sqlite"));
+    open(&state).0.close().unwrap();
+    let (mut journal, _) = open(&state);
+    let read = format!("import sqlite3; sqlite3.connect({path:?}).execute('SELECT count(*) FROM change').fetchall()");
+    match std::process::Command::new("python3").args(["-c", &read]).status() {
+        Ok(status) => assert!(status.success()),
+        Err(e) => return println!("skipped: no python3: {e}"),
+    }
+    journal.intent(&device(2), Kib(128), Kib(256), SetReason::Trial).unwrap();
+    let changes = rusqlite::Connection::open(&path).unwrap().query_row("SELECT count(*) FROM change", [], |r| r.get(0));
+    assert_eq!(changes, Ok(1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

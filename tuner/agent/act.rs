@@ -14,7 +14,7 @@ use keepahead_core::event::{Applied, Input, OpenFiles, Record, SetReason, What};
 use keepahead_core::step::State;
 use keepahead_core::units::Kib;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,8 @@ pub struct Hands {
     said: Option<String>,
     /// Devices with open files that the bound of files a second left over, and their value.
     behind: BTreeMap<BdiName, Kib>,
-    /// Devices left to somebody else in this boot, and the value they were left at, where that is known.
-    left: BTreeMap<BdiName, Option<Kib>>,
+    /// Devices left to somebody else in this boot.
+    left: BTreeSet<BdiName>,
 }
 
 impl Hands {
@@ -47,7 +47,7 @@ impl Hands {
             eprintln!("keepahead: {notice}");
         }
         let on_exit = plan.config.agent.on_exit;
-        let (behind, left) = (BTreeMap::new(), BTreeMap::new());
+        let (behind, left) = (BTreeMap::new(), BTreeSet::new());
         let mut hands = Hands { journal, actuator, roots: roots.clone(), on_exit, said: None, behind, left };
         say_left(&hands.restore(None));
         hands.left = hands.journal.left_to_others()?;
@@ -58,9 +58,10 @@ impl Hands {
         self.look_at_files(std::slice::from_ref(&device.bdi));
     }
 
-    /// Whether an earlier run of this boot left the device to somebody whose value still stands: a restart is no leave to take it back.
+    /// Whether this or an earlier run of this boot left the device to somebody: neither a restart nor another device behind the same knob is leave to take
+    /// it back.
     pub fn is_left_to_others(&self, device: &Device) -> bool {
-        self.left.get(&device.bdi).is_some_and(|value| value.is_none_or(|value| value == device.original))
+        self.left.contains(&device.bdi)
     }
 
     /// Learns what the open files carry, so that a later change tells their own advice from an old value.
@@ -196,6 +197,11 @@ impl Hands {
         let noted = self.journal.record(records);
         self.complain(noted);
         for record in records {
+            match record.what {
+                What::HandsOff { .. } => _ = self.left.insert(record.bdi.clone()),
+                What::TakenBack { .. } | What::Pinned { .. } => _ = self.left.remove(&record.bdi),
+                _ => {}
+            }
             let raised = |found| state.devices().any(|d| d.device.bdi == record.bdi && d.device.original == found);
             let how = match record.what {
                 What::HandsOff { .. } => Release::HandsOff,

@@ -6,7 +6,7 @@
 use super::Agent;
 use super::act::Hands;
 use super::ruled::Late;
-use crate::actuator::file_window;
+use crate::actuator::file_window::{self, knobs_at_rest};
 use crate::actuator::ruled::{self, Bearer};
 use crate::actuator::scan::OpenFile;
 use crate::control::{OwnWindow, Workload};
@@ -69,15 +69,17 @@ impl Agent {
     fn look_after(&mut self, workload: &Arc<Workload>) -> anyhow::Result<()> {
         let known = self.owners.iter().find(|(_, o)| o.whose.client().is_some_and(|w| w.id == workload.id)).map(|(name, o)| {
             let seen = (o.files.len(), o.parts.clone());
-            (name.clone(), seen)
+            (name.clone(), o.on.clone(), seen)
         });
-        let Some((number, files)) = workload.with_descriptions() else {
-            // It has grown beyond what has a window.
-            return known.map_or(Ok(()), |(name, _)| self.end_window(&name));
+        let theirs = |on: &BdiName| self.state.devices().any(|d| d.device.bdi == *on && d.hands_off());
+        let may_have = !known.as_ref().is_some_and(|(_, on, _)| theirs(on));
+        let Some((number, files)) = workload.with_descriptions().filter(|_| may_have) else {
+            // It has grown beyond what has a window, or its device is somebody else's now.
+            return known.map_or(Ok(()), |(name, ..)| self.end_window(&name));
         };
         let inodes: Vec<Inode> = files.iter().map(|f| Inode { ino: f.ino, major: f.device.0, minor: f.device.1 }).collect();
         let parts = parts_of(workload, &inodes);
-        if known.as_ref().is_some_and(|(_, seen)| *seen == (files.len(), parts.clone())) {
+        if known.as_ref().is_some_and(|(.., seen)| *seen == (files.len(), parts.clone())) {
             return Ok(());
         }
         let Some(on) = self.device_of(number) else { return Ok(()) };
@@ -85,7 +87,7 @@ impl Agent {
         if !self.count_apart(&name, Whose::Client(workload.clone()), &on.bdi, inodes, parts) {
             return Ok(());
         }
-        if let Some((_, (count, _))) = known {
+        if let Some((.., (count, _))) = known {
             if count == files.len() {
                 return Ok(());
             }
@@ -166,19 +168,17 @@ impl Agent {
             // He lives, and has more files than may have a window.
             return client.follow_device();
         }
-        let Some(device) = self.state.devices().find(|d| d.device.bdi == owner.on).map(|d| d.current()) else { return };
+        let Whose::Rule(files) = &owner.whose else { return };
+        let followed = {
+            let _rest = knobs_at_rest();
+            files.iter().filter(|file| ruled::advise_normal(file)).count()
+        };
         let label = self.state.devices().find(|d| d.device.bdi == *name).map_or(name.to_string(), |d| d.device.label.clone());
-        match self.give(name, device) {
-            Ok(files) => tracing::info!("{label}: {files} open files have their device's {device} again"),
-            Err(_) if !self.holders_live(name) => {}
-            Err(e) => tracing::warn!("{label}: its files may keep their window until they are closed: {e}"),
+        if followed > 0 {
+            tracing::info!("{label}: {followed} of {} open files follow their device again", files.len());
+        } else if files.iter().any(|file| self.roots.proc.join(file.tgid.to_string()).exists()) {
+            tracing::warn!("{label}: its files may keep their window until they are closed: none could be borrowed");
         }
-    }
-
-    /// Whether any process of those that had a rule's files open is still there.
-    fn holders_live(&self, name: &BdiName) -> bool {
-        let Some(Owner { whose: Whose::Rule(files), .. }) = self.owners.get(name) else { return true };
-        files.iter().any(|file| self.roots.proc.join(file.tgid.to_string()).exists())
     }
 
     /// Carries out an action on such a device.

@@ -7,7 +7,7 @@ use crate::journal::recover::{self, Knobs};
 use crate::journal::{AgentLock, Journal, JournalError, LockError, Notice, Outcome, Restored, RunInfo};
 use serde_json::json;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -54,7 +54,7 @@ pub fn run(
         }
         Err(e) => without_journal(state_dir, device, &info, knobs, &e, &mut said)?,
     };
-    report(device, &restored, &mut said)
+    report(state_dir, device, &restored, &mut said)
 }
 
 /// Where what becomes of each device is said.
@@ -94,12 +94,24 @@ fn without_journal(
     Ok(recover::restore(&items, &info.boot_id, knobs))
 }
 
-fn report(device: Option<&str>, restored: &[Restored], said: &mut Said<'_>) -> Result<(), RestoreError> {
+/// Journals that were set aside.
+fn damaged(state_dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(state_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|path| path.to_string_lossy().contains(".sqlite.damaged-")).collect()
+}
+
+fn report(state_dir: &Path, device: Option<&str>, restored: &[Restored], said: &mut Said<'_>) -> Result<(), RestoreError> {
     if restored.is_empty() {
         if let Some(name) = device {
             return Err(RestoreError::NoSuchDevice(name.into()));
         }
         said.note("Nothing to restore: no device has a value of keepahead's.")?;
+        for damaged in damaged(state_dir) {
+            said.note(&format!(
+                "{}: a damaged journal; where restore.json was damaged too, values may be left: compare `keepahead devices`",
+                damaged.display()
+            ))?;
+        }
     }
     for one in restored {
         said.restored(one)?;

@@ -78,12 +78,14 @@ impl Journal {
     /// A write that puts an old value back is done although it could not be declared: known here alone until the next commit.
     pub fn undeclared(&mut self, device: &Device, from: Kib, to: Kib) {
         self.ledger = self.with_intent(device, from, to);
+        self.unsaved = true;
     }
 
     fn with_intent(&self, device: &Device, from: Kib, to: Kib) -> Ledger {
         let mut next = self.ledger.next();
-        // What was written to an earlier bdi of this device has gone with it.
-        next.devices.retain(|d| d.identity != device.identity || d.node == device.node);
+        // What was written to an earlier bdi of this device has gone with it, and what somebody else wrote since is the original by now.
+        let is_old = |d: &Outstanding| d.node != device.node || !d.ours.contains(&from);
+        next.devices.retain(|d| d.identity != device.identity || !is_old(d));
         if next.get(&device.identity).is_none() {
             next.devices.push(Outstanding {
                 identity: device.identity.clone(),

@@ -27,12 +27,12 @@ pub use run_info::RunInfo;
 pub use store::open_read_only;
 pub use tape::Retention;
 
+use intent::put_ledger;
 use keepahead_core::device::BdiName;
-use keepahead_core::event::{Input, Record, What};
-use keepahead_core::units::Kib;
+use keepahead_core::event::{Input, Record};
 use restore_file::Ledger;
 use rusqlite::{Connection, params};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tape::Tape;
 
@@ -44,6 +44,8 @@ pub struct Journal {
     run: i64,
     boot_id: String,
     ledger: Ledger,
+    /// The ledger says more than the disk: what could not be declared.
+    unsaved: bool,
     tape: Tape,
 }
 
@@ -107,12 +109,19 @@ impl Journal {
 
     /// Commits what is held and deletes a bounded piece of what is too old.
     pub fn flush(&mut self) -> Result<(), JournalError> {
+        let unsaved = self.unsaved.then(|| self.ledger.clone());
         let written = self.commit("a batch of records", |conn, tape| {
+            if let Some(ledger) = &unsaved {
+                put_ledger(conn, ledger)?;
+            }
             tape.write(conn)?;
             tape.retain(conn)
         });
         match &written {
-            Ok(()) => self.tape.written(),
+            Ok(()) => {
+                self.tape.written();
+                self.unsaved = false;
+            }
             Err(_) => {
                 self.tape.not_written();
             }
@@ -155,26 +164,25 @@ impl Journal {
             .map_err(|source| JournalError::RestoreFile { path: restore_file::path(&self.dir), source })
     }
 
-    /// Devices that were left to somebody else in this boot and not taken back since, with the value they were left at; `None`: whatever they read.
-    /// Somebody may have written while no agent ran: that is found out when the value is to be put back.
-    pub fn left_to_others(&self) -> Result<BTreeMap<BdiName, Option<Kib>>, JournalError> {
-        let read = || -> rusqlite::Result<Vec<(String, String)>> {
+    /// Devices that were left to somebody else in this boot, and not taken back or pinned since. Somebody may have written while no agent ran: that is
+    /// found out when the value is to be put back.
+    pub fn left_to_others(&self) -> Result<BTreeSet<BdiName>, JournalError> {
+        let read = || -> rusqlite::Result<Vec<(String, BdiName)>> {
             let mut rows = self.conn.prepare(
-                "SELECT kind, body FROM ( \
-                   SELECT run, seq, kind, body FROM record WHERE kind IN ('hands_off', 'taken_back', 'pinned') \
-                   UNION ALL SELECT run, seq, 'released', bdi FROM release WHERE how = 'hands_off') AS r \
+                "SELECT kind, bdi FROM ( \
+                   SELECT run, seq, kind, bdi FROM record WHERE kind IN ('hands_off', 'taken_back', 'pinned') \
+                   UNION ALL SELECT run, seq, how, bdi FROM release WHERE how = 'hands_off') AS r \
                  JOIN run USING (run) WHERE run.boot_id = ?1 ORDER BY run, seq",
             )?;
-            rows.query_map([&self.boot_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            rows.query_map([&self.boot_id], |row| Ok((row.get(0)?, BdiName(row.get(1)?))))?.collect()
         };
-        let mut left = BTreeMap::new();
-        for (kind, body) in read().map_err(|source| self.read_error(source))? {
-            match (kind.as_str(), serde_json::from_str::<Record>(&body)) {
-                ("released", _) => _ = left.entry(BdiName(body)).or_insert(None),
-                (_, Ok(Record { bdi, what: What::HandsOff { found, .. }, .. })) => _ = left.insert(bdi, Some(found)),
-                (_, Ok(record)) => _ = left.remove(&record.bdi),
-                (_, Err(_)) => {}
-            }
+        let mut left = BTreeSet::new();
+        for (kind, bdi) in read().map_err(|source| self.read_error(source))? {
+            if kind == "hands_off" {
+                left.insert(bdi)
+            } else {
+                left.remove(&bdi)
+            };
         }
         Ok(left)
     }

@@ -24,6 +24,7 @@ impl Journal {
             run: 0,
             boot_id: run.boot_id.clone(),
             ledger,
+            unsaved: false,
             tape: Tape::new(0, run.retention),
         };
         let ledger = journal.ledger.clone();

@@ -55,6 +55,7 @@ pub(super) fn open(dir: &Path, notices: &mut Vec<Notice>) -> Result<Opened, Jour
 }
 
 fn open_whole(path: &Path) -> Result<Opened, Unusable> {
+    check_header(path)?;
     let sort = |e: rusqlite::Error| sort_error(path, e);
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).map_err(sort)?;
     // Until the file is trusted: closing it would otherwise write a log that still lies there into whatever file this is.
@@ -98,6 +99,19 @@ fn make(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
+/// Byte 18: the format that writing needs, 1 or 2 (SQLite's file format, 1.3.3). SQLite reads a file of a later one and refuses to write to it, which
+/// looks like a read-only disk. To be called without a connection: closing any descriptor of the file drops the process's locks on it.
+fn check_header(path: &Path) -> Result<(), Unusable> {
+    let mut header = [0; 19];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut header));
+    match header[18] {
+        format if read.is_ok() && header.starts_with(b"SQLite format 3\0") && format > 2 => {
+            Err(Unusable::Damaged(format!("its header says that format {format} is needed to write to it")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check(conn: &Connection, path: &Path) -> Result<(), Unusable> {
     let sort = |e: rusqlite::Error| sort_error(path, e);
     let number = |pragma: &str| conn.pragma_query_value(None, pragma, |r| r.get::<_, i64>(0)).map_err(sort);
@@ -107,13 +121,6 @@ fn check(conn: &Connection, path: &Path) -> Result<(), Unusable> {
     let found = number("user_version")?;
     if found > FORMAT {
         return Err(Unusable::Fatal(JournalError::Newer { path: path.into(), found, known: FORMAT }));
-    }
-    // Byte 18: the format that writing needs, 1 or 2 (SQLite database file format, 1.3). SQLite reads a file of a later one and refuses to
-    // write to it, which looks like a read-only disk.
-    let mut header = [0; 20];
-    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut header));
-    if read.is_ok() && header[18] > 2 {
-        return Err(Unusable::Damaged(format!("its header says that format {} is needed to write to it", header[18])));
     }
     let said: String = conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(sort)?;
     if said != "ok" {
@@ -191,7 +198,8 @@ fn is_at_rest(path: &Path) -> bool {
 }
 
 fn immutable(path: &Path) -> rusqlite::Result<(Connection, i64)> {
-    let uri = format!("file:{}?immutable=1", path.display().to_string().replace('%', "%25").replace('?', "%3f"));
+    let uri =
+        format!("file:{}?immutable=1", path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23"));
     Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).and_then(probe)
 }
 

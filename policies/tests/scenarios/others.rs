@@ -78,7 +78,14 @@ fn a_pin_outlasts_the_kernel_and_one_after_it_goes_back_to_what_was_before_both(
     assert_eq!(knob(&world), 32);
     world.feed(Input::Pin { now: world.now, bdi: bdi.clone(), value: Kib(64) });
     world.run(1.0);
-    world.feed(Input::Unpin { now: world.now, bdi });
+    world.feed(Input::Unpin { now: world.now, bdi: bdi.clone() });
+    assert_eq!(knob(&world), 128);
+    // Also where it is the original, as after an order to put every original back.
+    world.feed(Input::Pin { now: world.now, bdi, value: Kib(128) });
+    let fake = world.devices.values_mut().next().unwrap();
+    fake.knob = Kib(5120);
+    fake.limits = QueueLimits { max_sectors_kb: 5120, ..QueueLimits::default() };
+    world.run(3.0);
     assert_eq!(knob(&world), 128);
 }
 

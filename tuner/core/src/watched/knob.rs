@@ -29,7 +29,8 @@ impl Watched {
             self.end_trial_void("the kernel recomputed the value", at, around.settings, out);
             self.expected = found;
             self.slots.clear();
-            if proven == self.device.original {
+            // A person's pin is his word also where it is the original.
+            if proven == self.device.original && !self.pinned() {
                 self.device.original = found;
                 self.home = found;
                 self.standing = None;
