@@ -202,7 +202,7 @@ fn files(files: &OpenFiles) -> String {
             parts.push(format!("{count} {what}"));
         }
     };
-    part(files.refreshed, "open files refreshed");
+    part(files.refreshed, if files.refreshed == 1 { "open file refreshed" } else { "open files refreshed" });
     part(files.advised, "left to their own advice");
     part(files.denied, "denied by the config");
     part(files.stale, "out of reach");

@@ -63,6 +63,22 @@ fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_i
     }
 }
 
+/// A scan was lowered because large windows evict each other; random faults want no larger ones either.
+#[test]
+fn what_lies_in_the_next_patterns_way_does_not_give_way() {
+    for seed in 1..10 {
+        let mut world = one(SCAN, 8192, seed);
+        world.devices.values_mut().next().unwrap().evicts_above = Some(Kib(1024));
+        world.run(40.0);
+        let kept = knob(&world);
+        assert!(kept < 8192, "seed {seed}: {kept} KiB");
+        world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
+        world.run(30.0);
+        assert!(!world.records.iter().any(|r| matches!(r.what, What::GaveWay { to: Kib(8192), .. })), "seed {seed}");
+        assert!(knob(&world) <= 32, "seed {seed}: {} KiB", knob(&world));
+    }
+}
+
 #[test]
 fn a_trial_that_sees_the_pattern_change_is_the_first_sight_of_the_next() {
     let mut waited = Vec::new();

@@ -80,11 +80,11 @@ mod tests {
         let mut shown = Vec::new();
         let mut lines = vec!["  5.0 s loop2: trial 1: 128 KiB against 512 KiB; raise".to_owned()];
         for arm in ["New 512", "Old 128", "Old 128", "New 512", "New 512"] {
-            lines.push("  5.0 s loop2: read_ahead_kb 128 KiB -> 512 KiB; 1 open files refreshed".into());
+            lines.push("  5.0 s loop2: read_ahead_kb 128 KiB -> 512 KiB; 1 open file refreshed".into());
             lines.push(format!("  5.6 s loop2: trial 1: {arm} KiB for 0.40 s: 168.0 MiB demanded"));
         }
         lines.push("  9.4 s loop2: trial 1: KEPT 512 KiB (was 128 KiB): stall fell".into());
-        lines.push("  9.4 s loop2: read_ahead_kb 128 KiB -> 512 KiB; 1 open files refreshed".into());
+        lines.push("  9.4 s loop2: read_ahead_kb 128 KiB -> 512 KiB; 1 open file refreshed".into());
         lines.push("anything else".into());
         for line in lines {
             shown.extend(shortener.show(line));
