@@ -124,12 +124,18 @@ fn write(journal: &mut Journal, sys: &FakeSys, device: &Device, from: u32, to: u
     journal.applied(id, &applied(device, from, to)).unwrap();
 }
 
+/// One device, and a journal that knows of nothing yet. The folder goes with the first.
+fn one() -> (tempfile::TempDir, FakeSys, Journal) {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
+    let (journal, _) = open(&dir.path().join("state"));
+    (dir, sys, journal)
+}
+
 /// A loop device whose file has gone keeps its value, and the next one that is attached to it would begin with it.
 #[test]
 fn a_bdi_that_lives_on_without_its_device_gets_its_value_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
-    let (mut journal, _) = open(&dir.path().join("state"));
+    let (_dir, sys, mut journal) = one();
     write(&mut journal, &sys, &found(&sys, 0), 128, 512);
     let (restored, noted) = journal.restore(None, &Knobs::over(&sys, &nowhere));
     noted.unwrap();
@@ -139,9 +145,7 @@ fn a_bdi_that_lives_on_without_its_device_gets_its_value_back() {
 /// What it reads is its own, even where that is what the one before it was given.
 #[test]
 fn a_bdi_made_anew_under_the_same_name_is_not_touched_and_begins_from_its_own_value() {
-    let dir = tempfile::tempdir().unwrap();
-    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
-    let (mut journal, _) = open(&dir.path().join("state"));
+    let (_dir, sys, mut journal) = one();
     write(&mut journal, &sys, &found(&sys, 0), 4096, 128);
     // Beside the old folder: a file system may give its number again once that is free.
     std::fs::rename(sys.root.join("class"), sys.root.join("before")).unwrap();
@@ -157,9 +161,7 @@ fn a_bdi_made_anew_under_the_same_name_is_not_touched_and_begins_from_its_own_va
 /// It is the original from then on, though what was there before the first of our writes is still noted.
 #[test]
 fn what_somebody_else_wrote_between_two_writes_comes_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
-    let (mut journal, _) = open(&dir.path().join("state"));
+    let (_dir, sys, mut journal) = one();
     write(&mut journal, &sys, &found(&sys, 0), 128, 512);
     let theirs = Device { original: Kib(2048), ..found(&sys, 0) };
     sys.set(&device(0), 2048);
@@ -170,9 +172,7 @@ fn what_somebody_else_wrote_between_two_writes_comes_back() {
 
 #[test]
 fn a_write_back_that_could_not_be_declared_is_still_known_to_be_ours() {
-    let dir = tempfile::tempdir().unwrap();
-    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
-    let (mut journal, _) = open(&dir.path().join("state"));
+    let (dir, sys, mut journal) = one();
     write(&mut journal, &sys, &found(&sys, 0), 128, 512);
     write(&mut journal, &sys, &found(&sys, 0), 512, 1024);
     // The disk under the journal is full: the trial's value gives way to the kept one all the same.
@@ -188,9 +188,7 @@ fn a_write_back_that_could_not_be_declared_is_still_known_to_be_ours() {
 
 #[test]
 fn windows_of_open_files_stay_noted_until_they_are_taken_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
-    let (mut journal, _) = open(&dir.path().join("state"));
+    let (dir, sys, mut journal) = one();
     let bdi = BdiName("259:0/1".into());
     let files = Device { bdi, label: "db on nvme0n1".into(), identity: "open-files:4711:1".into(), ..device(0) };
     let id = journal.intent(&files, Kib(128), Kib(4), SetReason::Trial).unwrap();

@@ -197,14 +197,16 @@ impl Hands {
         let noted = self.journal.record(records);
         self.complain(noted);
         for record in records {
-            match record.what {
-                What::HandsOff { .. } => _ = self.left.insert(record.bdi.clone()),
-                What::TakenBack { .. } | What::Pinned { .. } => _ = self.left.remove(&record.bdi),
-                _ => {}
-            }
             let raised = |found| state.devices().any(|d| d.device.bdi == record.bdi && d.device.original == found);
             let how = match record.what {
-                What::HandsOff { .. } => Release::HandsOff,
+                What::HandsOff { .. } => {
+                    self.left.insert(record.bdi.clone());
+                    Release::HandsOff
+                }
+                What::TakenBack { .. } | What::Pinned { .. } => {
+                    self.left.remove(&record.bdi);
+                    continue;
+                }
                 What::KernelRaised { found, .. } if raised(found) => Release::KernelRaised,
                 _ => continue,
             };

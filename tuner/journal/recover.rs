@@ -24,7 +24,7 @@ pub trait Knobs {
     fn withdraw(&self, left: &Outstanding) -> io::Result<usize>;
 }
 
-/// Knobs under `SYS/class/bdi`, found by the name they had. All that a panic hook can do; elsewhere pass a finder by identity.
+/// Knobs under `SYS/class/bdi`, found by the name they had. All that a panic hook can do.
 pub struct BdiKnobs {
     pub sys: PathBuf,
 }

@@ -127,9 +127,9 @@ impl Watched {
     /// Ends a running trial without a write.
     pub(super) fn end_trial_void(&mut self, reason: &str, at: Nanos, settings: &Settings, out: &mut Output) {
         // Nothing else ends with it: not a pin, nor hands off.
-        if let Mode::Trial(trial) = &self.mode {
-            let trial = trial.clone();
-            self.mode = Mode::Watching;
+        if self.on_trial()
+            && let Mode::Trial(trial) = std::mem::replace(&mut self.mode, Mode::Watching)
+        {
             let verdict = trial.verdict(Outcome::Void, reason.into(), &settings.trial);
             if let Some(change) = trial.change {
                 self.regions.ended(change, None, trial.before(), at);
