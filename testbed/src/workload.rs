@@ -72,9 +72,12 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// One line of `keepahead-workload`: what was delivered since the last one.
+/// One line of `keepahead-workload`: what was delivered since the last one. None lies in two phases: what a scan delivers in a third of a
+/// second is as much as random lookups do in minutes.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Progress {
+    /// Number of the phase, from 0.
+    pub phase: usize,
     /// Seconds since the start.
     pub at_s: f64,
     pub seconds: f64,
@@ -88,23 +91,27 @@ impl Progress {
     }
 }
 
-/// Runs phases one after the other over one open file, printing progress; never advises the kernel.
-pub fn run(path: &Path, phases: &[(Kind, Duration)], seed: u64, every: Duration) -> anyhow::Result<()> {
+/// Runs phases one after the other over one open file and writes progress as JSON lines; never advises the kernel.
+pub fn run(path: &Path, phases: &[(Kind, Duration)], seed: u64, every: Duration, out: &mut impl Write) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| format!("{}", path.display()))?;
     let mut worker = Worker::new(file, seed)?;
-    let (start, mut last, mut bytes) = (Instant::now(), Instant::now(), 0);
-    for (kind, duration) in phases {
-        let end = Instant::now() + *duration;
-        while Instant::now() < end {
-            bytes += worker.step(*kind)?;
+    let start = Instant::now();
+    let mut last = start;
+    for (phase, (kind, duration)) in phases.iter().enumerate() {
+        let (end, mut bytes) = (Instant::now() + *duration, 0);
+        loop {
+            let over = Instant::now() >= end;
             let seconds = last.elapsed();
-            if seconds >= every {
-                let line = Progress { at_s: start.elapsed().as_secs_f64(), seconds: seconds.as_secs_f64(), bytes };
-                let mut out = std::io::stdout().lock();
-                serde_json::to_writer(&mut out, &line)?;
+            if seconds >= every || over {
+                let at_s = start.elapsed().as_secs_f64();
+                serde_json::to_writer(&mut *out, &Progress { phase, at_s, seconds: seconds.as_secs_f64(), bytes })?;
                 writeln!(out)?;
                 (last, bytes) = (Instant::now(), 0);
             }
+            if over {
+                break;
+            }
+            bytes += worker.step(*kind)?;
         }
     }
     Ok(())
@@ -268,6 +275,19 @@ impl Drop for Running {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn what_one_phase_delivers_is_in_no_line_of_another() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 * PAGE).unwrap();
+        let phases = [(Kind::SeqMmap, Duration::from_millis(30)), (Kind::Idle, Duration::from_millis(60))].repeat(2);
+        let mut out = Vec::new();
+        run(file.path(), &phases, 1, Duration::from_millis(500), &mut out).unwrap();
+        let lines: Vec<Progress> =
+            String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let delivered = |phase: usize| lines.iter().filter(|p| p.phase == phase).map(|p| p.bytes > 0).collect::<Vec<_>>();
+        assert_eq!([0, 1, 2, 3].map(delivered), [[true], [false], [true], [false]], "{lines:?}");
+    }
 
     #[test]
     fn no_thread_and_no_round_looks_up_what_another_did() {

@@ -26,5 +26,5 @@ fn phase(text: &str) -> anyhow::Result<(Kind, Duration)> {
 
 fn main() -> anyhow::Result<()> {
     let a = Arguments::parse();
-    workload::run(&a.file, &a.phases, a.seed, Duration::from_millis(a.every_ms))
+    workload::run(&a.file, &a.phases, a.seed, Duration::from_millis(a.every_ms), &mut std::io::stdout().lock())
 }

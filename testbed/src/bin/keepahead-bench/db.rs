@@ -110,7 +110,12 @@ pub fn run(testbed: &Testbed, dir: &Path, name: &str, seconds: f64, seed: u64) -
 fn parse(report: &str, offset: f64) -> Vec<Rate> {
     let line = |l: &str| {
         let (second, rate) = l.split_once(',')?;
-        Some(Rate { at_s: offset + second.trim().parse::<f64>().ok()?, seconds: 1.0, amount: rate.trim().parse().ok()? })
+        Some(Rate {
+            phase: 0,
+            at_s: offset + second.trim().parse::<f64>().ok()?,
+            seconds: 1.0,
+            amount: rate.trim().parse().ok()?,
+        })
     };
     report.lines().filter_map(line).collect()
 }

@@ -14,9 +14,10 @@ pub enum Load {
     Phases([Kind; 2]),
 }
 
-/// Throughput of one interval that ended `at_s` seconds after the start.
+/// Throughput of one interval of a phase that ended `at_s` seconds after the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
+    pub phase: usize,
     pub at_s: f64,
     pub seconds: f64,
     pub amount: f64,
@@ -52,12 +53,20 @@ impl Load {
 /// The testbed's own workload, through `phases`.
 pub fn own(testbed: &Testbed, file: &Path, phases: &str, seed: u64) -> anyhow::Result<Vec<Rate>> {
     let all = Running::start(testbed, file, phases, seed)?.finish()?;
-    Ok(all.iter().map(|p| Rate { at_s: p.at_s, seconds: p.seconds, amount: p.bytes as f64 / 1e6 }).collect())
+    Ok(all.iter().map(|p| Rate { phase: p.phase, at_s: p.at_s, seconds: p.seconds, amount: p.bytes as f64 / 1e6 }).collect())
 }
 
 /// Mean throughput of the intervals that ended within `from..=to` seconds.
 pub fn mean(rates: &[Rate], from: f64, to: f64) -> f64 {
-    let chosen = rates.iter().filter(|r| r.at_s > from && r.at_s <= to);
-    let (amount, seconds) = chosen.fold((0.0, 0.0), |(a, s), r| (a + r.amount, s + r.seconds));
+    over(rates.iter().filter(|r| r.at_s > from && r.at_s <= to))
+}
+
+/// Mean throughput of a whole phase.
+pub fn mean_of_phase(rates: &[Rate], phase: usize) -> f64 {
+    over(rates.iter().filter(|r| r.phase == phase))
+}
+
+fn over<'a>(rates: impl Iterator<Item = &'a Rate>) -> f64 {
+    let (amount, seconds) = rates.fold((0.0, 0.0), |(a, s), r| (a + r.amount, s + r.seconds));
     if seconds > 0.0 { amount / seconds } else { 0.0 }
 }

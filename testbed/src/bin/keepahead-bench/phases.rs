@@ -11,7 +11,7 @@
 //! KiB best for both at 1 ms, 256 KiB at 3 ms.) Both are mapped: reads of 128 KiB do not depend on the knob.
 
 use crate::agent::Agent;
-use crate::load::{Load, Rate, mean, own};
+use crate::load::{Load, Rate, mean_of_phase, own};
 use crate::tuning::trials;
 use keepahead_testbed::workload::Kind;
 use keepahead_testbed::{Fs, Testbed};
@@ -76,7 +76,7 @@ fn run(testbed: &Testbed, file: &Path, phase_s: f64, count: usize, seed: u64) ->
     let Load::Phases(kinds) = LOAD else { return Ok(Vec::new()) };
     let text: Vec<String> = (0..count).map(|n| format!("{}:{phase_s}", kinds[n % 2])).collect();
     let rates: Vec<Rate> = own(testbed, file, &text.join(","), seed)?;
-    Ok((0..count).map(|n| mean(&rates, n as f64 * phase_s, (n + 1) as f64 * phase_s)).collect())
+    Ok((0..count).map(|n| mean_of_phase(&rates, n)).collect())
 }
 
 fn geometric_mean(values: &[f64]) -> f64 {

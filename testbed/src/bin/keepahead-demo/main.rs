@@ -105,7 +105,7 @@ fn pass(
     while let Some(progress) = running.line()? {
         interrupt::check()?;
         let knob = testbed.read_ahead()?;
-        let now = pass.add(schedule, progress, knob);
+        let now = pass.add(progress, knob);
         let words = agent.as_deref_mut().map(agent::Agent::words).transpose()?.unwrap_or_default();
         pass.said(now.phase, &words);
         let shown: Vec<String> = words.into_iter().flat_map(|line| shortener.show(line)).collect();

@@ -99,10 +99,9 @@ impl Pass {
         Pass { phases: Default::default(), words: Default::default(), knobs: [DEFAULT_KIB; PHASES.len()], last_s: 0.0 }
     }
 
-    /// Puts a line where it belongs. One that began in the phase before is counted there: its bytes are mostly of that one.
-    pub fn add(&mut self, schedule: &Schedule, progress: Progress, knob: u32) -> Now {
-        let middle = progress.at_s - progress.seconds / 2.0;
-        let phase = ((middle / schedule.phase.as_secs_f64()) as usize).min(PHASES.len() - 1);
+    /// Puts a line where it belongs.
+    pub fn add(&mut self, progress: Progress, knob: u32) -> Now {
+        let phase = progress.phase.min(PHASES.len() - 1);
         self.phases[phase].push(progress);
         self.knobs[phase] = knob;
         let whole_second = progress.at_s.trunc() > self.last_s.trunc();
