@@ -55,6 +55,8 @@ struct Side {
     all: Figures,
     /// The last third: what is left of the search's cost by then is a wrong value.
     last: Figures,
+    /// Geometric mean of the phases' throughputs, as in `tuning.json`: neither phase counts for more because its pages are cheaper.
+    phases: f64,
     /// Of the first disk.
     ended: Kib,
     trials: u32,
@@ -65,7 +67,14 @@ impl Side {
         let seconds = report.disks.iter().flat_map(|disk| &disk.seconds).filter(|s| s.at > report.seconds * 2.0 / 3.0);
         let last = seconds.fold(Figures::default(), |sum, second| sum.plus(&second.figures));
         let ended = report.disks.first().map_or(Kib(0), |disk| disk.read_ahead);
-        Side { all: report.total(), last, ended, trials: report.kept + report.reverted }
+        let mut phases: BTreeMap<&str, Figures> = BTreeMap::new();
+        for phase in report.disks.iter().flat_map(|disk| &disk.phases) {
+            let sum = phases.entry(&phase.name).or_default();
+            *sum = sum.plus(&phase.figures);
+        }
+        // In some nothing is asked for.
+        let phases = geometric_mean(phases.values().map(Figures::throughput).filter(|rate| *rate > 0.0));
+        Side { all: report.total(), last, phases, ended, trials: report.kept + report.reverted }
     }
 }
 
@@ -203,7 +212,16 @@ impl Run {
     }
 
     fn throughput_to_best(&self) -> f64 {
-        self.learned.all.throughput() / self.statics.iter().map(|(_, side)| side.all.throughput()).fold(0.0, f64::max)
+        self.of_best(|side| side.all.throughput())
+    }
+
+    fn phases_to_best(&self) -> f64 {
+        self.of_best(|side| side.phases)
+    }
+
+    /// The learned policy's over the largest of a static value.
+    fn of_best(&self, of: impl Fn(&Side) -> f64) -> f64 {
+        of(&self.learned) / self.statics.iter().map(|(_, side)| of(side)).fold(0.0, f64::max)
     }
 
     fn loss(&self) -> Value {
@@ -211,7 +229,8 @@ impl Run {
             "default": self.to_best(&self.default), "learned_last_third": self.last_to_best(&self.learned),
             "rules_last_third": self.last_to_best(&self.rules), "best_kib": self.best(|s| stall(&s.all)).1.0,
             "ended_kib": self.learned.ended.0, "rules_ended_kib": self.rules.ended.0, "trials": self.learned.trials,
-            "rules_trials": self.rules.trials, "knowing": self.to_best(&self.knowing), "throughput_to_best": self.throughput_to_best() })
+            "rules_trials": self.rules.trials, "knowing": self.to_best(&self.knowing), "throughput_to_best": self.throughput_to_best(),
+            "phases_to_best": self.phases.then(|| self.phases_to_best()) })
     }
 }
 
@@ -266,12 +285,13 @@ fn calibration(name: &str, learned: &Learned, rows: &[Row]) -> (String, Vec<(f64
 }
 
 fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
-    let geomean = |of: &dyn Fn(&Run) -> f64| (runs.iter().map(|r| of(r).ln()).sum::<f64>() / runs.len().max(1) as f64).exp();
+    let geomean = |of: &dyn Fn(&Run) -> f64| geometric_mean(runs.iter().map(of));
+    let phased: Vec<&Run> = runs.iter().filter(|r| r.phases).collect();
+    let of_phased = |name: &str, of: fn(&Run) -> f64| json!({ "name": name, "value": geometric_mean(phased.iter().map(|r| of(r))), "runs": phased.len(), "unit": "throughput" });
     let to_rules = |r: &Run| stall(&r.learned.all) / stall(&r.rules.all);
     let share = |part: usize| 100.0 * part as f64 / runs.len().max(1) as f64;
     let gain: Vec<&Run> = runs.iter().filter(|r| r.to_best(&r.default) >= SOMETHING_TO_GAIN).collect();
     let won = gain.iter().filter(|r| to_rules(r) < EQUAL).count();
-    let phases: Vec<f64> = runs.iter().filter(|r| r.phases).map(|r| r.throughput_to_best().ln()).collect();
     let worst = |of: &dyn Fn(&Run) -> f64| {
         runs.iter().map(|r| (of(r), r.name.as_str())).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::NAN, "none"))
     };
@@ -290,9 +310,14 @@ fn comparisons(runs: &[Run], seed: u64) -> Vec<Value> {
         row("beats_rules_percent", share(runs.iter().filter(|r| to_rules(r) < EQUAL).count()), rules),
         json!({ "name": "beats_rules_where_there_is_gain_percent", "value": 100.0 * won as f64 / gain.len().max(1) as f64, "runs": gain.len() }),
         row("worse_than_rules_percent", share(runs.iter().filter(|r| to_rules(r) > WORSE).count()), rules),
-        json!({ "name": "phases_ratio_to_best_static", "value": (phases.iter().sum::<f64>() / phases.len().max(1) as f64).exp(),
-            "runs": phases.len(), "unit": "throughput" }),
+        of_phased("phases_ratio_to_best_static", Run::phases_to_best),
+        of_phased("phases_bytes_ratio_to_best_static", Run::throughput_to_best),
     ]
+}
+
+fn geometric_mean(all: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = all.fold((0.0, 0.0), |(sum, count), value| (sum + value.ln(), count + 1.0));
+    (sum / f64::max(count, 1.0)).exp()
 }
 
 /// Every run, the one furthest from its best static value first.

@@ -3,7 +3,7 @@
 
 use keepahead_core::units::Nanos;
 use keepahead_sim::scenario::{Scenario, ScenarioError};
-use keepahead_sim::spec::{Spec, TaskSpec};
+use keepahead_sim::spec::{Control, Spec, TaskSpec};
 use keepahead_sim::workload::Op;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -153,4 +153,49 @@ fn nothing_in_a_scenario_text_makes_it_panic() {
             }
         }
     }
+}
+
+#[test]
+fn a_phase_is_one_however_many_tasks_announce_it() {
+    let scenario = parse(
+        Path::new("inline"),
+        r#"
+        name = "two"
+        shows = "A scan and lookups in turn."
+        duration_s = 3
+        memory_mib = 16
+        [[device]]
+        label = "volume"
+        profile = "nvme"
+        read_ahead_kb = 128
+        [[files]]
+        name = "data"
+        size_kib = 65536
+        [[task]]
+        name = "scan"
+        [[task.program.phases.of]]
+        name = "scan"
+        lasts_s = 1
+        program.sequential = { files = "data" }
+        [[task.program.phases.of]]
+        name = "lookups"
+        lasts_s = 1
+        program.idle = {}
+        [[task]]
+        name = "lookups"
+        copies = 4
+        [[task.program.phases.of]]
+        name = "scan"
+        lasts_s = 1
+        program.idle = {}
+        [[task.program.phases.of]]
+        name = "lookups"
+        lasts_s = 1
+        program.random = { files = "data" }
+        "#,
+    );
+    let report = keepahead_sim::world::run(scenario.spec().unwrap(), &Control::Default, &()).unwrap();
+    let phases: Vec<(&str, f64)> =
+        report.disks[0].phases.iter().map(|p| (p.name.as_str(), p.figures.seconds.round())).collect();
+    assert_eq!(phases, [("scan", 1.0), ("lookups", 1.0), ("scan", 1.0)]);
 }

@@ -3,7 +3,7 @@
 
 use super::world::{Load, World};
 use super::{SCAN, knob, one};
-use keepahead_core::event::{Because, Outcome, Record, What};
+use keepahead_core::event::{Because, Outcome, Pattern, Record, What};
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
 
@@ -60,6 +60,29 @@ fn what_was_kept_for_another_pattern_gives_way_to_the_original_before_anything_i
         assert!(back.is_some() && back < tried, "seed {seed}: back {back:?}, tried {tried:?}");
         assert!(knob(&world) >= 512, "seed {seed}: {} KiB", knob(&world));
         world.stop();
+    }
+}
+
+/// A second of a scan has a hundred times the pages of one of lookups. A window with both looks like a scan that wastes its windows: a harmful trial was
+/// begun, or what was proven for scans was forgotten as polluting, and lookups waited five seconds longer.
+#[test]
+fn the_end_of_a_scan_is_seen_although_its_pages_outnumber_those_of_the_lookups_after_it() {
+    for (seed, learned) in (1..20).map(|seed| (seed, seed % 2 == 0)) {
+        let mut world = one(SCAN, 128, seed);
+        if learned {
+            world.policy = Box::new(Learned::shipped().unwrap());
+        }
+        world.run(40.0);
+        let (seen, change) = (world.records.len(), world.now);
+        world.devices.values_mut().next().unwrap().load = Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 };
+        world.run(20.0);
+        let what = |r: &&Record| matches!(r.what, What::GaveWay { .. } | What::TrialStarted { .. });
+        let first = world.records[seen..].iter().find(what).unwrap();
+        let gave_way =
+            matches!(&first.what, What::GaveWay { because: Because::OtherPattern { kept_for: Pattern::Sequential, .. }, .. });
+        assert!(gave_way, "seed {seed}: {:?}", first.what);
+        let after = first.at.since(change).as_secs_f64();
+        assert!(after <= if learned { 3.5 } else { 4.5 }, "seed {seed}: after {after} s");
     }
 }
 

@@ -55,8 +55,11 @@ impl Ledger {
         }
     }
 
-    /// A phase begins: what was before it is closed.
+    /// A phase begins: what was before it is closed. Not where another task has announced the same one.
     pub fn phase(&mut self, now: Nanos, phase: u32, kernel: &Kernel, tasks: &[Task]) {
+        if self.in_phase == Some(phase) {
+            return;
+        }
         self.close_phase(now, kernel, tasks);
         self.in_phase = Some(phase);
     }

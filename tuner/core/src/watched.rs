@@ -18,6 +18,7 @@ use crate::step::{Output, Surroundings};
 use crate::trial::Trial;
 use crate::units::{Kib, Nanos};
 use crate::window::{Mark, Slots};
+use deciding::Turn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,9 +53,9 @@ pub struct Watched {
     pattern_since: Nanos,
     /// Seen once, and not yet confirmed.
     pattern_next: Option<Pattern>,
-    /// A pattern that the latest slot alone has shown, for which another value than the present one is proven.
+    /// Another pattern, which the latest slot alone has shown.
     #[serde(default)]
-    returning: Option<Pattern>,
+    turning: Option<Pattern>,
     tried: BTreeMap<Kib, Tried>,
     /// What was tried beside which value when a pattern went.
     #[serde(default)]
@@ -101,7 +102,7 @@ impl Watched {
             pattern: None,
             pattern_since: Nanos(0),
             pattern_next: None,
-            returning: None,
+            turning: None,
             tried: BTreeMap::new(),
             tried_before: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -203,11 +204,12 @@ impl Watched {
         if around.paused {
             return self.hold(around.now, Hold::Paused, out);
         }
-        if slot_ended
-            && let Some(slot) = self.slots.latest(tick.sample.completeness)
-            && self.has_returned(&slot, around)
-        {
-            return self.decide(&slot, mark, around, next_trial, out);
+        if slot_ended && let Some(slot) = self.slots.latest(tick.sample.completeness) {
+            match self.turn(&slot, around) {
+                Turn::Returned => return self.decide(&slot, mark, around, next_trial, out),
+                Turn::Perhaps => return self.hold(around.now, Hold::Gathering, out),
+                Turn::None => {}
+            }
         }
         let (most, completeness) = (around.settings.window_slots, tick.sample.completeness);
         if let Some(window) = self.slots.window(most, completeness) {

@@ -26,6 +26,15 @@ const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
 /// (`waste_budget`) is wasted again.
 const POLLUTES: f64 = 0.25;
 
+/// What a slot by itself says of the pattern.
+pub(super) enum Turn {
+    None,
+    /// The first sight of another one: the window lies across a change, or the next slot shows that there is none.
+    Perhaps,
+    /// A pattern is back for which a value is proven: memory says what to do, and a trial whether that is still right.
+    Returned,
+}
+
 impl Watched {
     pub(super) fn decide(
         &mut self,
@@ -296,28 +305,42 @@ impl Watched {
         false
     }
 
-    /// Whether two slots in a row have shown another pattern than before, for which another value is proven: the memory says what to
-    /// do and a trial whether that is still right, so that no whole window is needed. The slots before it are forgotten.
-    pub(super) fn has_returned(&mut self, slot: &Window, around: &Surroundings) -> bool {
-        let another = |pattern: &Pattern, known: &Known| {
-            self.pattern != Some(*pattern) && known.proven.is_some_and(|value| value != self.current())
+    /// Takes a slot by itself. Two in a row that show another pattern are a change, and the slots before them are forgotten: whoever reads more pages
+    /// gives every window its name that has a second of his, a scan for three seconds after it has ended.
+    pub(super) fn turn(&mut self, slot: &Window, around: &Surroundings) -> Turn {
+        let seen = self.turns_to(slot, around);
+        let before = std::mem::replace(&mut self.turning, seen.map(|(pattern, _)| pattern));
+        match seen {
+            // A trial that saw the workload change was the first sight.
+            Some((pattern, returns)) if before == Some(pattern) || self.pattern_next.is_some() => {
+                self.turning = None;
+                self.slots.keep_latest(if returns { 1 } else { 2 });
+                self.turn_to_pattern(pattern, around.now);
+                if returns { Turn::Returned } else { Turn::None }
+            }
+            Some(_) if before.is_none() => Turn::Perhaps,
+            // Names that change each second are no pattern to wait for.
+            _ => Turn::None,
+        }
+    }
+
+    /// Another pattern than before, where a slot shows one by itself and a value is at stake, and whether another value than the present one is
+    /// proven for it. A scan counts only where one is: windows show scans at once, and two seconds of compaction beside lookups are none.
+    fn turns_to(&self, slot: &Window, around: &Surroundings) -> Option<(Pattern, bool)> {
+        let proven = |pattern: Pattern, known: &Known| {
+            self.pattern != Some(pattern) && known.proven.is_some_and(|value| value != self.current())
         };
-        if !self.known.iter().any(|(pattern, known)| another(pattern, known)) {
-            self.returning = None;
-            return false;
+        let kept = self.standing.is_some() && self.pattern.is_some();
+        if !kept && !self.known.iter().any(|(pattern, known)| proven(*pattern, known)) {
+            return None;
         }
         let decision = self.ask(&Features::of(&slot.span), around);
         let pattern = decision.pattern();
-        let returning = self.known.get(&pattern).is_some_and(|known| another(&pattern, known))
-            && !matches!(decision, Decision::Abstain { .. });
-        let before = std::mem::replace(&mut self.returning, returning.then_some(pattern));
-        if !returning || before != Some(pattern) {
-            return false;
-        }
-        self.returning = None;
-        self.slots.keep_latest(1);
-        self.turn_to_pattern(pattern, around.now);
-        true
+        let depends = !matches!(decision, Decision::Abstain { .. });
+        let returns = depends && self.known.get(&pattern).is_some_and(|known| proven(pattern, known));
+        let leaves =
+            kept && self.pattern != Some(pattern) && !matches!(pattern, Pattern::Idle | Pattern::Mixed | Pattern::Sequential);
+        (returns || leaves).then_some((pattern, returns))
     }
 
     /// The pattern is what it was, or the first that is seen.
