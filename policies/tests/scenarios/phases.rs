@@ -3,7 +3,7 @@
 
 use super::world::{Load, World};
 use super::{SCAN, knob, one};
-use keepahead_core::event::{Because, Outcome, Pattern, Record, What};
+use keepahead_core::event::{Because, Hold, Outcome, Pattern, Record, What};
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
 
@@ -84,6 +84,21 @@ fn the_end_of_a_scan_is_seen_although_its_pages_outnumber_those_of_the_lookups_a
         let after = first.at.since(change).as_secs_f64();
         assert!(after <= if learned { 3.5 } else { 4.5 }, "seed {seed}: after {after} s");
     }
+}
+
+/// Each second shows a pattern that the one before did not: nothing to wait for.
+#[test]
+fn names_that_change_each_second_do_not_put_decisions_off() {
+    let mut world = one(SCAN, 128, 3);
+    world.run(40.0);
+    let seen = world.records.len();
+    let loads = [Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, Load::RandomRead { iops: 3000.0 }];
+    for second in 0..20 {
+        world.devices.values_mut().next().unwrap().load = loads[second % 2];
+        world.run(1.0);
+    }
+    let decided = |r: &Record| !matches!(r.what, What::Held { reason: Hold::Gathering });
+    assert!(world.records[seen..].iter().any(decided), "{:?}", &world.records[seen..]);
 }
 
 /// A scan was lowered because large windows evict each other; random faults want no larger ones either.
