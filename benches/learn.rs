@@ -55,8 +55,8 @@ struct Side {
     all: Figures,
     /// The last third: what is left of the search's cost by then is a wrong value.
     last: Figures,
-    /// Geometric mean of the phases' throughputs, as in `tuning.json`: neither phase counts for more because its pages are cheaper.
-    phases: f64,
+    /// Throughput of each phase, all its returns together.
+    phases: BTreeMap<String, f64>,
     /// Of the first disk.
     ended: Kib,
     trials: u32,
@@ -67,13 +67,12 @@ impl Side {
         let seconds = report.disks.iter().flat_map(|disk| &disk.seconds).filter(|s| s.at > report.seconds * 2.0 / 3.0);
         let last = seconds.fold(Figures::default(), |sum, second| sum.plus(&second.figures));
         let ended = report.disks.first().map_or(Kib(0), |disk| disk.read_ahead);
-        let mut phases: BTreeMap<&str, Figures> = BTreeMap::new();
+        let mut phases: BTreeMap<String, Figures> = BTreeMap::new();
         for phase in report.disks.iter().flat_map(|disk| &disk.phases) {
-            let sum = phases.entry(&phase.name).or_default();
+            let sum = phases.entry(phase.name.clone()).or_default();
             *sum = sum.plus(&phase.figures);
         }
-        // In some nothing is asked for.
-        let phases = geometric_mean(phases.values().map(Figures::throughput).filter(|rate| *rate > 0.0));
+        let phases = phases.into_iter().map(|(name, figures)| (name, figures.throughput())).collect();
         Side { all: report.total(), last, phases, ended, trials: report.kept + report.reverted }
     }
 }
@@ -165,9 +164,19 @@ fn programs(dir: &Path, seed: u64) -> anyhow::Result<Vec<Row>> {
 fn scenarios(dir: &Path, phases_only: bool) -> anyhow::Result<Vec<Scenario>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     paths.sort();
-    let wanted = |path: &PathBuf| !phases_only || path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("phases"));
     let read = |path: PathBuf| Scenario::parse(&std::fs::read_to_string(&path)?).with_context(|| path.display().to_string());
-    paths.into_iter().filter(wanted).map(read).collect()
+    let mut all = Vec::new();
+    for scenario in paths.into_iter().map(read) {
+        let scenario = scenario?;
+        if !phases_only || has_phases(&scenario)? {
+            all.push(scenario);
+        }
+    }
+    Ok(all)
+}
+
+fn has_phases(scenario: &Scenario) -> anyhow::Result<bool> {
+    Ok(scenario.spec()?.phases.len() > 1)
 }
 
 fn run(scenario: &Scenario, learned: &Learned) -> anyhow::Result<Run> {
@@ -179,7 +188,7 @@ fn run(scenario: &Scenario, learned: &Learned) -> anyhow::Result<Run> {
     let statics = statics.collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Run {
         name: scenario.name.clone(),
-        phases: scenario.spec()?.phases.len() > 1,
+        phases: has_phases(scenario)?,
         learned: by(learned)?,
         rules: by(&Rules)?,
         knowing: by(&Knowing(least(&statics, |side| stall(&side.all)).1))?,
@@ -215,8 +224,11 @@ impl Run {
         self.of_best(|side| side.all.throughput())
     }
 
+    /// By the geometric mean of the phases' throughputs, as in `tuning.json`: none counts for more because its pages are cheaper. Those in which nothing is
+    /// asked for do not count.
     fn phases_to_best(&self) -> f64 {
-        self.of_best(|side| side.phases)
+        let busy = |name: &str| self.default.phases.get(name).is_some_and(|rate| *rate > 0.0);
+        self.of_best(|side| geometric_mean(side.phases.iter().filter(|(name, _)| busy(name)).map(|(_, rate)| *rate)))
     }
 
     /// The learned policy's over the largest of a static value.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Closed-loop workloads, one task each: what they read, and how fast it came. Each runs as a process of its own inside the testbed's
-//! cgroup (`keepahead-workload`) and prints one JSON line a second.
+//! cgroup (`keepahead-workload`) and prints a JSON line at each interval and at the end of each phase.
 
 use anyhow::{Context, bail};
 use rand::{Rng, SeedableRng};
@@ -73,7 +73,7 @@ impl std::fmt::Display for Kind {
 }
 
 /// One line of `keepahead-workload`: what was delivered since the last one. None lies in two phases: what a scan delivers in a third of a
-/// second is as much as random lookups do in minutes.
+/// second is as much as random lookups do in two minutes under large windows.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Progress {
     /// Number of the phase, from 0.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `keepahead-workload FILE --phases seq-read:20,rand-mmap:20`: runs closed-loop phases over one file that it opens once, and prints
-//! one JSON line every interval.
+//! a JSON line at each interval and at the end of each phase.
 
 use clap::Parser;
 use keepahead_testbed::workload::{self, Kind};

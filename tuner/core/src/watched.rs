@@ -18,7 +18,6 @@ use crate::step::{Output, Surroundings};
 use crate::trial::Trial;
 use crate::units::{Kib, Nanos};
 use crate::window::{Mark, Slots};
-use deciding::Turn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,9 +52,12 @@ pub struct Watched {
     pattern_since: Nanos,
     /// Seen once, and not yet confirmed.
     pattern_next: Option<Pattern>,
-    /// Another pattern, which the latest slot alone has shown.
+    /// A pattern that the latest slot alone has shown, for which another value than the present one is proven.
     #[serde(default)]
-    turning: Option<Pattern>,
+    returning: Option<Pattern>,
+    /// Latest slots in a row that have each shown another pattern than the one of the kept value.
+    #[serde(default)]
+    strange: u32,
     tried: BTreeMap<Kib, Tried>,
     /// What was tried beside which value when a pattern went.
     #[serde(default)]
@@ -102,7 +104,8 @@ impl Watched {
             pattern: None,
             pattern_since: Nanos(0),
             pattern_next: None,
-            turning: None,
+            returning: None,
+            strange: 0,
             tried: BTreeMap::new(),
             tried_before: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -204,14 +207,25 @@ impl Watched {
         if around.paused {
             return self.hold(around.now, Hold::Paused, out);
         }
-        if slot_ended && let Some(slot) = self.slots.latest(tick.sample.completeness) {
-            match self.turn(&slot, around) {
-                Turn::Returned => return self.decide(&slot, mark, around, next_trial, out),
-                Turn::Perhaps => return self.hold(around.now, Hold::Gathering, out),
-                Turn::None => {}
+        if slot_ended {
+            let slot = self.slots.latest(tick.sample.completeness);
+            let shown = slot.as_ref().and_then(|slot| self.shown(slot, around));
+            if self.has_returned(shown.as_ref(), around.now)
+                && let Some(slot) = slot
+            {
+                return self.decide(&slot, mark, around, next_trial, out);
             }
+            self.count_strange(shown.as_ref());
         }
         let (most, completeness) = (around.settings.window_slots, tick.sample.completeness);
+        if self.pattern_next.is_none() && self.strange > 0 {
+            if self.strange < most {
+                // The window may lie across a change. Nothing is said: most often the next second shows that there is none.
+                return;
+            }
+            // A window of the new pattern alone.
+            self.pattern_next = Some(Pattern::Idle);
+        }
         if let Some(window) = self.slots.window(most, completeness) {
             return self.decide(&window, mark, around, next_trial, out);
         }

@@ -26,15 +26,6 @@ const LEFT_OVER_MOST: Nanos = Nanos::from_secs(15);
 /// (`waste_budget`) is wasted again.
 const POLLUTES: f64 = 0.25;
 
-/// What a slot by itself says of the pattern.
-pub(super) enum Turn {
-    None,
-    /// The first sight of another one: the window lies across a change, or the next slot shows that there is none.
-    Perhaps,
-    /// A pattern is back for which a value is proven: memory says what to do, and a trial whether that is still right.
-    Returned,
-}
-
 impl Watched {
     pub(super) fn decide(
         &mut self,
@@ -305,54 +296,51 @@ impl Watched {
         false
     }
 
-    /// Takes a slot by itself. Two in a row that show another pattern are a change, and the slots before them are forgotten: whoever reads more pages
-    /// gives every window its name that has a second of his, a scan for three seconds after it has ended.
-    pub(super) fn turn(&mut self, slot: &Window, around: &Surroundings) -> Turn {
-        let seen = self.turns_to(slot, around);
-        let before = std::mem::replace(&mut self.turning, seen.map(|(pattern, _)| pattern));
-        match seen {
-            // A trial that saw the workload change was the first sight.
-            Some((pattern, returns)) if before == Some(pattern) || self.pattern_next.is_some() => {
-                self.turning = None;
-                self.slots.keep_latest(if returns { 1 } else { 2 });
-                self.turn_to_pattern(pattern, around.now);
-                if returns { Turn::Returned } else { Turn::None }
-            }
-            Some(_) if before.is_none() => Turn::Perhaps,
-            // Names that change each second are no pattern to wait for.
-            _ => Turn::None,
-        }
+    /// What a slot shows by itself, where a value is at stake: one that stands was kept, or another one is proven for some pattern.
+    pub(super) fn shown(&self, slot: &Window, around: &Surroundings) -> Option<Decision> {
+        let at_stake = self.standing.is_some() || self.known.iter().any(|(pattern, known)| self.is_another(*pattern, known));
+        at_stake.then(|| self.ask(&Features::of(&slot.span), around))
     }
 
-    /// Another pattern than before, where a slot shows one by itself and a value is at stake, and whether another value than the present one is
-    /// proven for it. A scan counts only where one is: windows show scans at once, and two seconds of compaction beside lookups are none.
-    fn turns_to(&self, slot: &Window, around: &Surroundings) -> Option<(Pattern, bool)> {
-        let proven = |pattern: Pattern, known: &Known| {
-            self.pattern != Some(pattern) && known.proven.is_some_and(|value| value != self.current())
-        };
-        let kept = self.standing.is_some() && self.pattern.is_some();
-        if !kept && !self.known.iter().any(|(pattern, known)| proven(*pattern, known)) {
-            return None;
-        }
-        let decision = self.ask(&Features::of(&slot.span), around);
-        let pattern = decision.pattern();
-        let depends = !matches!(decision, Decision::Abstain { .. });
-        let returns = depends && self.known.get(&pattern).is_some_and(|known| proven(pattern, known));
-        let leaves =
-            kept && self.pattern != Some(pattern) && !matches!(pattern, Pattern::Idle | Pattern::Mixed | Pattern::Sequential);
-        (returns || leaves).then_some((pattern, returns))
+    /// Not the pattern that is seen, and another value than the present one is proven for it.
+    fn is_another(&self, pattern: Pattern, known: &Known) -> bool {
+        self.pattern != Some(pattern) && known.proven.is_some_and(|value| value != self.current())
+    }
+
+    /// Whether two slots in a row have shown another pattern than before, for which another value is proven: the memory says what to
+    /// do and a trial whether that is still right, so that no whole window is needed. The slots before it are forgotten.
+    pub(super) fn has_returned(&mut self, shown: Option<&Decision>, now: Nanos) -> bool {
+        let returning = shown.filter(|decision| !matches!(decision, Decision::Abstain { .. })).map(Decision::pattern);
+        let returning = returning.filter(|p| self.known.get(p).is_some_and(|known| self.is_another(*p, known)));
+        let before = std::mem::replace(&mut self.returning, returning);
+        let Some(pattern) = returning.filter(|_| before == returning) else { return false };
+        self.returning = None;
+        self.slots.keep_latest(1);
+        self.turn_to_pattern(pattern, now);
+        true
+    }
+
+    /// Counts the latest slots in a row that show, each by itself, another pattern than the one that a value was kept for. Whoever reads more pages
+    /// gives every window its name that has a second of his, a scan for as long as a window after it has ended. A scan itself does not count: a
+    /// window shows it at once, and a compaction beside lookups is none.
+    pub(super) fn count_strange(&mut self, shown: Option<&Decision>) {
+        let strange = shown.map(Decision::pattern).is_some_and(|pattern| {
+            let nameable = !matches!(pattern, Pattern::Idle | Pattern::Mixed | Pattern::Sequential);
+            nameable && self.standing.is_some() && self.pattern.is_some_and(|known| known != pattern)
+        });
+        self.strange = if strange { self.strange + 1 } else { 0 };
     }
 
     /// The pattern is what it was, or the first that is seen.
     fn remains(&mut self, pattern: Pattern, now: Nanos) {
-        self.pattern_next = None;
+        (self.pattern_next, self.strange) = (None, 0);
         if pattern != Pattern::Idle && self.pattern.replace(pattern).is_none() {
             self.pattern_since = now;
         }
     }
 
     fn turn_to_pattern(&mut self, pattern: Pattern, now: Nanos) {
-        self.pattern_next = None;
+        (self.pattern_next, self.strange) = (None, 0);
         let tried = std::mem::take(&mut self.tried);
         if let Some(old) = self.pattern.replace(pattern) {
             self.tried_before.insert(old, (self.home, tried));
