@@ -57,7 +57,7 @@ pub struct Watched {
     returning: Option<Pattern>,
     /// Latest slots in a row that have each shown another pattern than the one of the kept value.
     #[serde(default)]
-    strange: u32,
+    turned: u32,
     tried: BTreeMap<Kib, Tried>,
     /// What was tried beside which value when a pattern went.
     #[serde(default)]
@@ -105,7 +105,7 @@ impl Watched {
             pattern_since: Nanos(0),
             pattern_next: None,
             returning: None,
-            strange: 0,
+            turned: 0,
             tried: BTreeMap::new(),
             tried_before: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -215,11 +215,11 @@ impl Watched {
             {
                 return self.decide(&slot, mark, around, next_trial, out);
             }
-            self.count_strange(shown.as_ref());
+            self.count_turned(shown.as_ref());
         }
         let (most, completeness) = (around.settings.window_slots, tick.sample.completeness);
-        if self.pattern_next.is_none() && self.strange > 0 {
-            if self.strange < most {
+        if self.pattern_next.is_none() && self.turned > 0 {
+            if self.turned < most {
                 // The window may lie across a change. Nothing is said: most often the next second shows that there is none.
                 return;
             }

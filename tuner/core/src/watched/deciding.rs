@@ -321,26 +321,26 @@ impl Watched {
     }
 
     /// Counts the latest slots in a row that show, each by itself, another pattern than the one that a value was kept for. Whoever reads more pages
-    /// gives every window its name that has a second of his, a scan for as long as a window after it has ended. A scan itself does not count: a
-    /// window shows it at once, and a compaction beside lookups is none.
-    pub(super) fn count_strange(&mut self, shown: Option<&Decision>) {
-        let strange = shown.map(Decision::pattern).is_some_and(|pattern| {
+    /// gives every window its name that has a second of his, a scan for as long as a window after it has ended. A scan itself does not count: no
+    /// others hide it, and seconds of compaction beside lookups are none (two of them took 16 KiB from RocksDB's, which waited 4 % longer).
+    pub(super) fn count_turned(&mut self, shown: Option<&Decision>) {
+        let turned = shown.map(Decision::pattern).is_some_and(|pattern| {
             let nameable = !matches!(pattern, Pattern::Idle | Pattern::Mixed | Pattern::Sequential);
             nameable && self.standing.is_some() && self.pattern.is_some_and(|known| known != pattern)
         });
-        self.strange = if strange { self.strange + 1 } else { 0 };
+        self.turned = if turned { self.turned + 1 } else { 0 };
     }
 
     /// The pattern is what it was, or the first that is seen.
     fn remains(&mut self, pattern: Pattern, now: Nanos) {
-        (self.pattern_next, self.strange) = (None, 0);
+        (self.pattern_next, self.turned) = (None, 0);
         if pattern != Pattern::Idle && self.pattern.replace(pattern).is_none() {
             self.pattern_since = now;
         }
     }
 
     fn turn_to_pattern(&mut self, pattern: Pattern, now: Nanos) {
-        (self.pattern_next, self.strange) = (None, 0);
+        (self.pattern_next, self.turned) = (None, 0);
         let tried = std::mem::take(&mut self.tried);
         if let Some(old) = self.pattern.replace(pattern) {
             self.tried_before.insert(old, (self.home, tried));
