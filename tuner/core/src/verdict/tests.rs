@@ -78,7 +78,7 @@ fn a_gain_that_was_in_sight_and_not_shown_is_undecided() {
     assert!(undecided.len() > 20, "{} of 500", undecided.len());
     for verdict in &undecided {
         assert!(verdict.outcome == Outcome::Reverted && verdict.reason.contains("in sight"), "{verdict:?}");
-        assert!(verdict.stall_ratio.is_some_and(|r| r.mean <= 0.9), "{verdict:?}");
+        assert!(verdict.stall_ratio.is_some_and(|r| r.mean <= 0.95), "{verdict:?}");
     }
     assert!(verdicts.iter().any(|v| v.outcome == Outcome::Reverted && !v.undecided), "most are given up for other reasons");
 }
@@ -175,6 +175,14 @@ fn a_gain_in_sight_of_a_wild_workload_gets_more_pairs_and_no_gain_does_not() {
     let most = TrialSettings::default().pairs_max;
     println!("kept within {most} pairs {}, in all {}", kept(most), kept(u32::MAX));
     assert!(kept(u32::MAX) >= kept(most) + 30, "{} within {most} pairs, {} in all", kept(most), kept(u32::MAX));
+    let small: Vec<Verdict> = (0..300).map(|trial| run(trial, &mut noise, 0.08, constant(0.91f64.ln()))).collect();
+    let shown = |within: u32| small.iter().filter(|v| v.outcome == Outcome::Kept && v.pairs <= within).count();
+    assert!(
+        shown(u32::MAX) >= shown(most) + 30,
+        "a small gain: {} within {most} pairs, {} in all",
+        shown(most),
+        shown(u32::MAX)
+    );
     let nothing: Vec<Verdict> = (0..1000).map(|trial| run(trial, &mut noise, 0.5, constant(0.0))).collect();
     assert!(nothing.iter().filter(|v| v.outcome == Outcome::Kept).count() <= 50);
     let mean = nothing.iter().map(|v| f64::from(v.pairs)).sum::<f64>() / 1000.0;
