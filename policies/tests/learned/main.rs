@@ -42,17 +42,27 @@ impl Asked<'_> {
 
     fn by(&self, policy: &dyn Policy) -> Decision {
         let tried = |kib: &u32| (Kib(*kib), Tried { outcome: Outcome::Reverted, stall_ratio: Some(1.0) });
-        policy.decide(&Context {
+        policy.decide(&self.context(&self.tried.iter().map(tried).collect()))
+    }
+
+    /// What the learned policy predicts, log2 of the stall ratio.
+    fn predicted(&self, kib: u32) -> f64 {
+        let view = learned().view(&self.context(&BTreeMap::new()));
+        view.predictions.iter().find(|p| p.kib == Kib(kib)).unwrap().log2_ratio
+    }
+
+    fn context<'a>(&'a self, tried: &'a BTreeMap<Kib, Tried>) -> Context<'a> {
+        Context {
             features: &self.features,
             current: Kib(self.current),
-            tried: &self.tried.iter().map(tried).collect(),
+            tried,
             known: &self.known,
             floor: Kib(4),
             ceiling: Kib(16384),
             min_demand: 25.0,
             min_stall_share: 0.02,
             whole: self.whole,
-        })
+        }
     }
 }
 
@@ -64,6 +74,7 @@ fn proposal(decision: Decision) -> Proposal {
 }
 
 const SCAN: Program = Program { pattern: Pattern::Sequential, run: 65536.0, think: 500.0, latency: 2000.0, bandwidth: 400.0 };
+const RUNS: Program = Program { pattern: Pattern::ShortRuns, run: 16.0, think: 500.0, latency: 2000.0, bandwidth: 400.0 };
 const FAULTS: Program = Program { pattern: Pattern::RandomMmap, run: 4.0, think: 500.0, latency: 200.0, bandwidth: 400.0 };
 
 #[test]
@@ -277,6 +288,20 @@ fn a_disappointing_raise_is_no_hope_for_a_smaller_window() {
             assert!(p.read_ahead > Kib(512), "{}", p.reason);
         }
     }
+}
+
+#[test]
+fn what_harmed_at_a_smaller_window_is_no_hope_for_a_far_larger_one() {
+    let before = Asked::of(RUNS, 128);
+    let mut asked = Asked::of(RUNS, 128);
+    let mut known = Known::default();
+    let lower = Proposal { read_ahead: Kib(32), expected_stall_ratio: 0.9, ..proposal(Asked::of(SCAN, 128).by(&learned())) };
+    known.learn(Kib(128), &lower, &outcome(Outcome::Aborted, 4.0));
+    asked.known.insert(Pattern::ShortRuns, known);
+    let moved = |kib: u32| asked.predicted(kib) - before.predicted(kib);
+    assert!(moved(512) < -0.1, "{}", moved(512));
+    assert!([1024, 2048, 8192].iter().all(|kib| moved(*kib) >= moved(512) - 1e-9), "{} at 8 MiB", moved(8192));
+    assert!(moved(16) > moved(32), "of smaller ones the fear goes on");
 }
 
 proptest! {
