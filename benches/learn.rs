@@ -225,7 +225,9 @@ impl Run {
         let cost = |side: &Side| -> f64 {
             let of_task = |(name, (_, load)): (&String, &(u64, u64))| {
                 let (waited, pages) = side.tasks.get(name).copied().unwrap_or_default();
-                *load as f64 * (waited as f64 / pages.max(1) as f64 + CACHED_PAGE_NS)
+                // A task that got nothing has waited for a page all the time.
+                let waited = if pages == 0 { side.all.seconds * 1e9 } else { waited as f64 };
+                *load as f64 * (waited / pages.max(1) as f64 + CACHED_PAGE_NS)
             };
             self.default.tasks.iter().map(of_task).sum::<f64>().max(CACHED_PAGE_NS)
         };

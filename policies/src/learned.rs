@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, cuts_runs, is_paced, reads_nothing_ahead, thrashes};
+use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, classify, cuts_runs, is_paced, reads_nothing_ahead, thrashes};
 use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
@@ -254,10 +254,11 @@ impl Policy for Learned {
 /// first word.
 fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'static str> {
     let why = match pattern {
+        // By the rules' name too: they see no thrashing in other patterns.
+        Pattern::Sequential if thrashes(f) && classify(f, 0.0) == pattern => "what is read ahead is evicted before it is used",
         Pattern::Sequential if is_paced(f) => {
             "a reader at a pace of its own waits the same at several sizes before it waits less"
         }
-        Pattern::Sequential if thrashes(f) => "what is read ahead is evicted before it is used",
         Pattern::ShortRuns if cuts_runs(f, current) => "a window that cuts runs in two looks wasted, and is too small",
         _ if single_pages(pattern, f) => {
             "going down in steps fills the cache with neighbours, whose hits hide what single pages gain"

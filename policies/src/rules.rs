@@ -103,12 +103,12 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
     let used = Kib((f64::from(now.0) * (1.0 - f.unused)).ceil() as u32);
     let used = Kib(used.0.next_power_of_two()).clamp(SMALLEST.min(down(4)), down(4));
     match pattern {
+        // What does not fit in memory now fits no better if it is larger.
+        Pattern::Sequential if thrashes(f) && now >= INHERITED => vec![used, down(4), down(2), down(16)],
+        Pattern::Sequential if thrashes(f) => vec![used, down(4), down(2)],
         // Long runs, and yet most of what is read ahead is left unused: somebody else on the device pays for the window (lookups beside
-        // compaction), or it is evicted too soon.
-        Pattern::Sequential if is_wasted(f) => {
-            let further = (now >= INHERITED).then_some(down(16));
-            [used, down(4)].into_iter().chain(further).chain([down(2), up(4), up(2)]).collect()
-        }
+        // compaction).
+        Pattern::Sequential if f.unused > 0.5 => vec![used, down(4), down(2), up(4), up(2)],
         Pattern::Sequential => {
             // Up to its own size a request is read at once whatever the window is (`mm/readahead.c`), so a window that is not larger
             // than two of them cannot work ahead, and its neighbours look just like it.
@@ -130,7 +130,7 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
         Pattern::RandomMmap if now > SMALLEST => vec![SMALLEST, down(4), down(2)],
         Pattern::RandomMmap => vec![],
         _ if cuts_runs(f, now) => vec![up(2), up(4), used, down(4), down(2)],
-        // Mixed and short runs: the share left unused tells which way is likelier.
+        // Mixed and short runs: what is behind the end of a run is evicted unused whatever memory there is.
         _ if f.unused > 0.5 => vec![used, down(4), down(2), up(4), up(2)],
         _ => vec![up(4), up(2), down(4), down(2)],
     }
@@ -140,12 +140,7 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
 /// there. (24 streams at 1 MiB read 136 to 180 MB/s when their memory fell to 40 MiB, and 200 again at 256 KiB.) Not of mappings: half of a
 /// window lies behind the fault, and is not used where a file is read backwards.
 pub(crate) fn thrashes(f: &Features) -> bool {
-    f.mmap_share <= 0.5 && f.evicted > PUSHES_OUT
-}
-
-/// Whether a scan does not get what is read ahead for it.
-fn is_wasted(f: &Features) -> bool {
-    f.unused > 0.5 || thrashes(f)
+    f.mmap_share.max(f.mapped_demand) <= 0.5 && f.evicted > PUSHES_OUT
 }
 
 /// A single reader with a pace of its own. Streams that are read in turn break each other's runs, and each would get a window of that size.
@@ -178,9 +173,10 @@ fn worth_trying(candidate: Kib, context: &Context) -> bool {
 /// Whether a larger window than this was worse for a scan already: what is too small for it is so in every smaller size.
 fn beyond_worse(pattern: Pattern, f: &Features, candidate: Kib, context: &Context) -> bool {
     let worse = |tried: &Tried| tried.outcome == Outcome::Aborted || tried.stall_ratio.is_some_and(|r| r > 1.0 + FLAT);
-    // Where windows are wasted now, what was too small then may not be.
+    // Where windows are wasted now, what was too small then may not be; where they are evicted, not far below it.
+    let again = f.unused > 0.5 || thrashes(f) && candidate.0 >= context.current.0 / 4;
     pattern == Pattern::Sequential
-        && !is_wasted(f)
+        && !again
         && candidate < context.current
         && context.tried.range(candidate..context.current).any(|(_, tried)| worse(tried))
 }
@@ -297,8 +293,13 @@ mod tests {
     fn windows_that_push_each_other_out_are_made_smaller() {
         let streams = Features { evicted: 0.6, unused: 0.4, ..sequential() };
         assert_eq!(proposed(decide(&streams, 1024, &[])), Some(256));
-        let larger_was_worse = [(4096, Outcome::Aborted, None)];
-        assert_eq!(proposed(decide(&streams, 1024, &larger_was_worse)), Some(256));
+        let later = |tried: &[(u32, Outcome, Option<f64>)]| proposed(decide(&streams, 4096, tried));
+        assert_eq!(later(&[]), Some(1024));
+        let [worse, same] = [(1024, Outcome::Aborted, None), (1024, Outcome::Reverted, Some(1.0))];
+        assert_eq!(later(&[worse]), Some(2048), "256 is further down than what was too small");
+        assert_eq!(later(&[same, (2048, Outcome::Reverted, Some(1.0))]), Some(256));
+        let all = [256, 512].map(|kib| (kib, Outcome::Aborted, None));
+        assert!(matches!(decide(&streams, 1024, &all), Decision::Settled { .. }), "larger ones would fit no better");
         // Half of each window of a file that is mapped and read backwards.
         let backwards = Features { mmap_share: 1.0, mmap_run: 1e5, mmap_long_share: 1.0, window: 256.0, ..streams };
         assert_eq!(proposed(decide(&backwards, 1024, &[])), Some(4096));
@@ -367,8 +368,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn proposals_stay_in_bounds_and_end(long in 0.0..1.0f64, mmap in 0.0..1.0f64, run in 1.0..1000.0f64, request in 0.0..1e6f64, unused in 0.0..1.0f64, start in 0u32..12) {
-            let f = Features { mmap_share: mmap, mmap_long_share: long, mmap_run: run, read_run: run, request, unused, ..sequential() };
+        fn proposals_stay_in_bounds_and_end(long in 0.0..1.0f64, mmap in 0.0..1.0f64, run in 1.0..1000.0f64, request in 0.0..1e6f64, unused in 0.0..1.0f64, evicted in 0.0..3.0f64, start in 0u32..12) {
+            let f = Features { mmap_share: mmap, mmap_long_share: long, mmap_run: run, read_run: run, request, unused, evicted, ..sequential() };
             let (current, mut tried) = (4u32 << start, Vec::new());
             for _ in 0..10 {
                 let Some(to) = proposed(decide(&f, current, &tried)) else { return Ok(()) };

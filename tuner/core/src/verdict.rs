@@ -193,7 +193,8 @@ impl Look<'_> {
 
     /// Whether stall seems to have fallen by what is worth keeping, blocks of both values being compared.
     fn is_in_sight(&self) -> bool {
-        !self.seen.one_way && self.stall.mean <= (1.0 - self.settings.min_gain).ln()
+        let may_be_kept = !self.seen.one_way && self.seen.stale <= STALE_MOST;
+        may_be_kept && self.stall.mean <= (1.0 - self.settings.min_gain).ln()
     }
 
     fn pairs_max(&self) -> u32 {

@@ -93,11 +93,11 @@ impl Watched {
         self.cool.reverted(around.now, around.settings);
         self.pattern_next = None;
         self.may_leave_over(back.pages() as f64, around.now);
-        // What it goes back to was raised too, then: it gives way to the original if it is no better.
+        // What it goes back to was kept itself, then: it gives way to the original if it is no better.
         let check_share = around.settings.check_share;
         let scaled = standing.window * back.0 as f64 / self.current().0 as f64;
         let new = || Standing::new(original, Pattern::Sequential, around.now, check_share).proven_with(kept, scaled);
-        self.standing = (back > original).then(new);
+        self.standing = (back != original).then(new);
         self.give_way(back, Because::Polluting { kept, now }, around.now, out);
         true
     }
@@ -166,7 +166,7 @@ impl Watched {
         let recalled = matches!(decision, Decision::Propose(proposal) if is_proven(proposal.read_ahead));
         // Where nothing depends on the value there is nothing to go back for.
         let depends = !matches!(decision, Decision::Abstain { .. });
-        // Random faults never want more than the original, nor long runs less: going back would only lose what is there. (RocksDB's mixgraph is named
+        // Random faults never want more than the original, nor long runs less where memory holds their windows: going back would only lose what is there. (RocksDB's mixgraph is named
         // a mixture at one time and random faults at the next, and both wait half as long at 16 KiB.)
         let its_way = match seen {
             Pattern::RandomMmap => kept < back,
