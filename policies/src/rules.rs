@@ -297,6 +297,8 @@ mod tests {
         assert_eq!(later(&[]), Some(1024));
         let [worse, same] = [(1024, Outcome::Aborted, None), (1024, Outcome::Reverted, Some(1.0))];
         assert_eq!(later(&[worse]), Some(2048), "256 is further down than what was too small");
+        let but_256 = later(&[worse, (2048, Outcome::Reverted, Some(1.0))]);
+        assert_eq!(but_256, None, "and so it is where nothing else is left");
         assert_eq!(later(&[same, (2048, Outcome::Reverted, Some(1.0))]), Some(256));
         let all = [256, 512].map(|kib| (kib, Outcome::Aborted, None));
         assert!(matches!(decide(&streams, 1024, &all), Decision::Settled { .. }), "larger ones would fit no better");
@@ -304,6 +306,8 @@ mod tests {
         let backwards = Features { mmap_share: 1.0, mmap_run: 1e5, mmap_long_share: 1.0, window: 256.0, ..streams };
         assert_eq!(proposed(decide(&backwards, 1024, &[])), Some(4096));
         assert_eq!(proposed(decide(&Features { evicted: 0.1, ..streams }, 1024, &[])), Some(4096));
+        // It hits, so that only readers beside it wait.
+        assert_eq!(proposed(decide(&Features { mapped_demand: 0.8, ..streams }, 1024, &[])), Some(4096));
     }
 
     #[test]

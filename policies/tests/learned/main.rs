@@ -291,6 +291,18 @@ fn a_disappointing_raise_is_no_hope_for_a_smaller_window() {
 }
 
 #[test]
+fn streams_whose_windows_evict_each_other_are_left_to_the_rules_and_a_whole_window() {
+    let mut asked = Asked::of(SCAN, 1024);
+    let raised = proposal(asked.by(&learned()));
+    assert!(raised.read_ahead > Kib(1024), "{}", raised.reason);
+    (asked.features.evicted, asked.features.unused) = (0.6, 0.4);
+    let lowered = proposal(asked.by(&learned()));
+    assert!(lowered.read_ahead == Kib(256) && lowered.reason.contains("evicted before it is used"), "{}", lowered.reason);
+    asked.whole = false;
+    assert!(!matches!(asked.by(&learned()), Decision::Propose(_)), "after a second");
+}
+
+#[test]
 fn what_harmed_at_a_smaller_window_is_no_hope_for_a_far_larger_one() {
     let before = Asked::of(RUNS, 128);
     let mut asked = Asked::of(RUNS, 128);

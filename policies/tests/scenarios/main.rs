@@ -151,6 +151,28 @@ fn a_raised_value_whose_windows_evict_each_other_gives_way_at_once() {
 }
 
 #[test]
+fn what_a_raised_value_gives_way_to_below_the_original_is_checked_as_well() {
+    for seed in 1..10 {
+        let mut world = one(SCAN, 1024, seed);
+        let evicts_above = |world: &mut World, kib| world.devices.values_mut().next().unwrap().evicts_above = kib;
+        evicts_above(&mut world, Some(Kib(256)));
+        world.run(60.0);
+        assert!(knob(&world) <= 256, "seed {seed}: {} KiB", knob(&world));
+        // Memory comes back, and a check finds that the original is better; and goes again.
+        evicts_above(&mut world, None);
+        world.run(1200.0);
+        assert!(knob(&world) >= 1024, "seed {seed}: {} KiB", knob(&world));
+        evicts_above(&mut world, Some(Kib(256)));
+        world.run(60.0);
+        assert!(knob(&world) <= 256, "seed {seed}: {} KiB", knob(&world));
+        evicts_above(&mut world, None);
+        world.run(1200.0);
+        assert!(knob(&world) >= 1024, "seed {seed}: {} KiB", knob(&world));
+        world.stop();
+    }
+}
+
+#[test]
 fn what_the_windows_of_a_rejected_value_evict_is_no_fault_of_the_kept_one() {
     for seed in 1..20 {
         // Above 512 KiB windows evict each other, and a stream keeps them until its file ends.

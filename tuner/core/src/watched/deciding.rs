@@ -166,8 +166,8 @@ impl Watched {
         let recalled = matches!(decision, Decision::Propose(proposal) if is_proven(proposal.read_ahead));
         // Where nothing depends on the value there is nothing to go back for.
         let depends = !matches!(decision, Decision::Abstain { .. });
-        // Random faults never want more than the original, nor long runs less where memory holds their windows: going back would only lose what is there. (RocksDB's mixgraph is named
-        // a mixture at one time and random faults at the next, and both wait half as long at 16 KiB.)
+        // Random faults never want more than the original, nor long runs less where memory holds their windows: going back would only lose
+        // what is there. (RocksDB's mixgraph is named a mixture at one time and random faults at the next, and both wait half as long at 16 KiB.)
         let its_way = match seen {
             Pattern::RandomMmap => kept < back,
             Pattern::Sequential => kept > back,
