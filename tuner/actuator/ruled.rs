@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub struct WorkloadRule {
     pub name: String,
     pub who: Rule,
-    /// Glob on the path under which the program has the file open.
+    /// Glob on the file's path as `/proc/PID/fd` shows it: absolute, symbolic links resolved.
     pub path: Option<String>,
 }
 

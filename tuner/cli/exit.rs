@@ -10,7 +10,7 @@ pub enum Exit {
     Failure = 1,
     /// Command line, configuration, scenario or trace.
     Usage = 2,
-    /// A privilege or a kernel feature is missing.
+    /// A privilege, a kernel feature or the preload shim is missing.
     Missing = 3,
     /// Another agent runs on this machine.
     Locked = 4,
@@ -24,7 +24,7 @@ Exit codes:
   0  done
   1  something failed; standard error says what
   2  the command line, the configuration, a scenario or a trace is wrong
-  3  a privilege or a kernel feature is missing (see `keepahead doctor`)
+  3  a privilege, a kernel feature (see `keepahead doctor`) or the shim of `exec` is missing
   4  another keepahead runs on this machine
   126, 127  the command of `exec` or `advise` cannot be run, is not there
 

@@ -121,7 +121,7 @@ pub struct RunArgs {
     /// Configuration file; without it /etc/keepahead/keepahead.toml where it exists, else the defaults.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the journal, the restore file and the lock live (agent.state_dir of the configuration).
+    /// Where the journal, the restore file and their lock live (agent.state_dir of the configuration).
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -137,7 +137,7 @@ pub struct HistoryArgs {
     /// Configuration file, for its state directory.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the journal, the restore file and the lock live (agent.state_dir of the configuration).
+    /// Where the journal, the restore file and their lock live (agent.state_dir of the configuration).
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -150,7 +150,7 @@ pub struct RestoreArgs {
     /// Configuration file, for its state directory.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the journal, the restore file and the lock live (agent.state_dir of the configuration).
+    /// Where the journal, the restore file and their lock live (agent.state_dir of the configuration).
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }

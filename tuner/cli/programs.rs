@@ -37,7 +37,7 @@ pub struct AdviseArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
-    /// Only files whose whole path fits: `*` any run, `?` one byte, `\` makes the next plain; repeatable.
+    /// Only files whose absolute path, symbolic links resolved, fits: `*` any run, `?` one byte, `\` makes the next plain; repeatable.
     #[arg(long = "match", value_name = "GLOB")]
     pub globs: Vec<String>,
     /// How they are read: sequential, random, strided, shuffled, once or reused. Without it the agent finds out what it can.

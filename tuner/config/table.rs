@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = keys! {
         "policy", Limit::Choice(POLICIES), "", Policy(settings.policy), "Who proposes values: the rules, or the learned policy (docs/training.md says how good it is). Trials verify both alike.";
         "model", Limit::Text, "", Path(agent.model), "The learned policy's model: a file that `keepahead train --out` has written. \"shipped\": the one inside the program. Where it is refused, the rules go on.";
         "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or those in force then stay: proven ones, and what a person has pinned.";
-        "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and the lock live. --state-dir wins over it.";
+        "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and their lock, agent.lock, live. --state-dir wins over it. Another lock, /run/keepahead.lock, keeps it to one agent a machine wherever this is.";
         "log", Limit::LogFilter, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";
     }
     "open_files" {
@@ -130,7 +130,8 @@ pub const WORKLOADS_MOST: usize = 32;
 pub const WORKLOADS: &str = "\
 # Programs that cannot be changed (docs/control.md): the open files that a rule names get a readahead window of their own, tried and
 # verified like a device's. No rule: nothing of the kind happens. All conditions given must hold, and one must be given; the first
-# rule that names a file has it. path: glob on the path under which the file is open. comm, uid, cgroup: as in open_files.allow.
+# rule that names a file has it. At most 32 rules. path: glob on the file's absolute path, symbolic links resolved. comm, uid, cgroup:
+# as in open_files.allow.
 #
 # [[workload]]
 # name = \"postgres\"

@@ -79,6 +79,7 @@ mod tests {
         row("descriptors in a message", l::MESSAGE_FDS.to_string());
         row("connections", format!("{}, of one user other than root {}", l::CONNECTIONS, l::CONNECTIONS_PER_USER));
         row("workloads", format!("{}, of one connection {}", l::WORKLOADS, l::WORKLOADS_PER_CLIENT));
+        row("characters of a workload's name", l::NAME_CHARS.to_string());
         row("files of a workload", l::FILES_PER_WORKLOAD.to_string());
         row("files of a workload with a window", l::FILES_WITH_WINDOW.to_string());
         row("ranges ahead", format!("{}; in all plans {}", l::RANGES_PER_WORKLOAD, l::RANGES));
