@@ -6,7 +6,7 @@
 mod bench;
 
 mod real_kernel {
-    use super::bench::{Agent, Bench, KEEPAHEAD, kept};
+    use super::bench::{Agent, Bench, KEEPAHEAD, SmallDisk, kept};
     use keepahead_testbed::workload::Progress;
     use nix::sys::signal::Signal;
     use std::io::{BufRead, BufReader};
@@ -326,28 +326,6 @@ mod real_kernel {
             assert_eq!(bench.value(), 128);
         }
         drop(work);
-    }
-
-    /// A file system of 2 MiB under the agent's state.
-    struct SmallDisk<'a>(&'a Path);
-
-    impl SmallDisk<'_> {
-        fn under(at: &Path) -> SmallDisk<'_> {
-            let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at).status().unwrap();
-            assert!(mounted.success());
-            SmallDisk(at)
-        }
-
-        fn fill(&self) {
-            let _ = std::fs::write(self.0.join("filler"), vec![1u8; 4 << 20]);
-        }
-    }
-
-    impl Drop for SmallDisk<'_> {
-        fn drop(&mut self) {
-            // An agent that a failed test leaves behind may still be there.
-            let _ = Command::new("umount").arg("-l").arg(self.0).status();
-        }
     }
 
     #[test]
