@@ -59,13 +59,17 @@ mod real_kernel {
         }
 
         fn start(&mut self) {
+            self.start_with(&[]);
+        }
+
+        fn start_with(&mut self, environment: &[(&str, &str)]) {
             let config = self.dir.path().join("keepahead.toml");
             let text =
                 format!("[control]\nsocket = {:?}\nmode = \"0666\"\n{}", self.socket().display().to_string(), self.rules);
             std::fs::write(&config, text).unwrap();
             let mut command = std::process::Command::new(KEEPAHEAD);
             command.args(["--format", "json", "run", "--device", &self.testbed.name, "--config"]).arg(&config);
-            command.arg("--state-dir").arg(self.state());
+            command.arg("--state-dir").arg(self.state()).envs(environment.iter().copied());
             let mut agent = Agent::start(&mut command);
             agent.wait(20, "appearance", |r| r["record"] == "appeared");
             self.agent = Some(agent);
@@ -273,6 +277,28 @@ mod real_kernel {
         assert!(failed["error"].as_str().unwrap().contains("journal"), "{failed}");
         let (_, stderr, _) = volume.agent.take().unwrap().terminate();
         assert_eq!((volume.window(&lookups), volume.testbed.read_ahead().unwrap()), (128, 128), "{stderr}");
+    }
+
+    /// The agent's own thread is whole then: it sees to everything before it ends.
+    #[test]
+    fn a_panic_on_the_sockets_thread_leaves_neither_values_nor_windows() {
+        let Some(mut volume) = Volume::new() else { return };
+        let (lookups, scan) = (volume.testbed.file("lookups", 64).unwrap(), volume.testbed.file("scan", 64).unwrap());
+        volume.rules = format!("[[workload]]\nname = \"lookups\"\ncomm = \"python3\"\npath = \"{}\"\n", lookups.display());
+        volume.start_with(&[("KEEPAHEAD_TEST_PANIC", "io.keepahead.Control.Pause")]);
+        let _tenants = [volume.tenant_apart(&lookups, "random"), volume.tenant(&scan, "sequential", "-")];
+        for name in ["lookups", "sequential"] {
+            volume.pin(name, &|r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with(name)));
+        }
+        volume.ask(&["pin", &volume.testbed.name, "64"]).unwrap();
+        let found = |volume: &Volume| (volume.window(&lookups), volume.window(&scan), volume.testbed.read_ahead().unwrap());
+        assert_eq!(found(&volume), (16, 16, 64));
+        volume.ask(&["pause"]).unwrap_err();
+        let mut agent = volume.agent.take().unwrap();
+        agent.wait(10, "restored value", |r| r["record"] == "restored" && r["to"] == 128);
+        let (status, stderr, _) = agent.end();
+        assert_eq!((status.code(), found(&volume)), (Some(1), (128, 128, 128)), "{stderr}");
+        assert!(stderr.contains("asked for by KEEPAHEAD_TEST_PANIC") && stderr.contains("panicked"), "{stderr}");
     }
 
     /// What a program that knows nothing of keepahead has open, by a rule of the configuration.

@@ -106,7 +106,7 @@ impl Hands {
             self.note_files(&device.bdi, applied.read_back, &applied.files);
         }
         self.settle(promise, done.as_ref().map_err(String::as_str));
-        super::leave::panic_if_asked();
+        super::leave::panic_if_asked("first_write");
         done.map_or_else(failed, |applied| Input::Applied { now: super::now(), applied })
     }
 
