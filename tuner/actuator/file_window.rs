@@ -26,7 +26,7 @@ pub fn knobs_at_rest() -> MutexGuard<'static, ()> {
 /// afterwards. How many files took it.
 ///
 /// # Errors
-/// The knob reads something else, cannot be written, or could not be put back.
+/// The knob reads something else, cannot be written, or could not be put back; or no file took the window.
 pub fn give<F: AsFd>(
     knob: &Knob,
     bdi: &BdiName,
@@ -41,7 +41,12 @@ pub fn give<F: AsFd>(
     }
     let normal = |file: &&F| rustix::fs::fadvise(file, 0, None, Advice::Normal).is_ok();
     let (given, stands) = match knob.restore(bdi, present, window) {
-        Ok(found) => (Ok(if found == window { files.iter().filter(normal).count() } else { 0 }), Ok(found)),
+        Ok(found) => {
+            let taken = if found == window { files.iter().filter(normal).count() } else { 0 };
+            let none = taken == 0 && !files.is_empty();
+            let given = if none { Err(ActuatorError::NotTaken { bdi: bdi.clone(), window, found }) } else { Ok(taken) };
+            (given, Ok(found))
+        }
         // Nothing of ours stands there.
         Err(e @ (ActuatorError::OtherValue { .. } | ActuatorError::Gone(..))) => return Err(e),
         // It may have been written all the same.
@@ -119,5 +124,13 @@ mod tests {
             error.contains("found \"?\"; and ") && error.contains("put back to 128 KiB") && error.contains("\"!\""),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_the_kernel_made_of_a_window_that_no_file_took_is_named() {
+        let (given, written) = give_16(&[Some("128"), None, Some("0"), Some("0"), None, Some("128")]);
+        assert_eq!(written, ["16", "128"]);
+        let error = given.unwrap_err();
+        assert!(error.contains("16 KiB") && error.contains("made 0 KiB of it"), "{error}");
     }
 }
