@@ -456,4 +456,25 @@ mod real_kernel {
         assert!(!said.contains("restored "), "{said}");
         assert_eq!(u64::from(bench.value()), verdict["to"].as_u64().unwrap());
     }
+
+    /// What was on trial can neither be undone nor put back: it stays noted, for whoever can.
+    #[test]
+    fn on_exit_keep_keeps_nothing_that_no_trial_proved() {
+        let Some(bench) = Bench::new() else { return };
+        let config = bench.state.path().join("keep.toml");
+        std::fs::write(&config, "[agent]\non_exit = \"keep\"\n").unwrap();
+        let work = bench.work("seq-read:60");
+        let mut command = Command::new("unshare");
+        command.args(["-m", KEEPAHEAD, "--format", "json", "run", "--device", &bench.testbed.name, "--state-dir"]);
+        let mut agent = Agent::start(command.arg(bench.state.path()).arg("--config").arg(&config));
+        agent.wait_mid_trial();
+        let mut read_only = Command::new("nsenter");
+        read_only.args(["-m", "-t", &agent.id().to_string(), "mount", "-o", "remount,bind,ro", "/sys"]);
+        assert!(read_only.status().unwrap().success());
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert_ne!(bench.value(), 128, "{stderr}");
+        let (_, said) = bench.keepahead(&["restore"]);
+        assert_eq!((status.code(), bench.value()), (Some(1), 128), "{stderr}{said}");
+    }
 }

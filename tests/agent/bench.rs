@@ -141,7 +141,6 @@ impl Agent {
         self.wait(20, "write of a trial", |r| r["record"] == "applied" && r["applied"]["read_back"] != 128)
     }
 
-    #[allow(dead_code)] // Of the tests that share this file, one asks.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

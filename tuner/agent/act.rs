@@ -13,6 +13,7 @@ use keepahead_core::device::{BdiName, Device};
 use keepahead_core::event::{Applied, Input, OpenFiles, Record, SetReason, What};
 use keepahead_core::step::State;
 use keepahead_core::units::Kib;
+use keepahead_core::watched::Watched;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -217,11 +218,11 @@ impl Hands {
         }
     }
 
-    /// Puts the originals back, or leaves the present values on purpose.
-    pub fn leave(mut self) -> Vec<Restored> {
-        let mut done = Vec::new();
+    /// Puts the originals back, or leaves on purpose the values that may stay.
+    pub fn leave(mut self, state: &State) -> Vec<Restored> {
+        let (mut done, knob) = (Vec::new(), Knob::new(&self.roots.sys));
         if self.on_exit == OnExit::Keep {
-            for left in self.journal.outstanding().into_iter().filter(|o| !o.is_of_open_files()) {
+            for left in self.journal.outstanding().into_iter().filter(|o| may_stay(&knob, state, o)) {
                 let released = self.journal.released(&left.identity, Release::KeptOnExit);
                 self.complain(released);
                 let Outstanding { identity, label, last_written: from, original: to, .. } = left;
@@ -250,6 +251,12 @@ impl Hands {
         }
         self.said = said;
     }
+}
+
+/// Whether a device reads what a trial has proven there, or a person has pinned: a trial's last write back may have failed.
+fn may_stay(knob: &Knob, state: &State, left: &Outstanding) -> bool {
+    let chosen = state.devices().find(|d| d.device.identity == left.identity).and_then(Watched::chosen);
+    !left.is_of_open_files() && chosen.is_some() && knob.read(&left.bdi).ok() == chosen
 }
 
 fn say_left(restored: &[Restored]) {

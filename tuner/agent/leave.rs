@@ -17,7 +17,7 @@ impl Agent {
     pub(super) fn leave(mut self) -> anyhow::Result<Exit> {
         let printed = self.feed(Input::Stop { now: super::now() });
         let Some(hands) = self.hands.take() else { return printed.map(|()| Exit::Ok) };
-        let restored = hands.leave();
+        let restored = hands.leave(&self.state);
         let printed = restored.iter().fold(printed, |printed, one| printed.and(self.say_restored(one)));
         match restored.iter().filter(|r| matches!(r.outcome, Outcome::Failed { .. })).count() {
             0 if PANICKED.load(Ordering::Relaxed) => {
