@@ -6,7 +6,7 @@
 mod bench;
 
 mod real_kernel {
-    use super::bench::{Agent, Bench, KEEPAHEAD, kept};
+    use super::bench::{Agent, Bench, KEEPAHEAD, SmallDisk, kept};
     use keepahead_testbed::workload::Progress;
     use nix::sys::signal::Signal;
     use std::io::{BufRead, BufReader};
@@ -328,28 +328,6 @@ mod real_kernel {
         drop(work);
     }
 
-    /// A file system of 2 MiB under the agent's state.
-    struct SmallDisk<'a>(&'a Path);
-
-    impl SmallDisk<'_> {
-        fn under(at: &Path) -> SmallDisk<'_> {
-            let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at).status().unwrap();
-            assert!(mounted.success());
-            SmallDisk(at)
-        }
-
-        fn fill(&self) {
-            let _ = std::fs::write(self.0.join("filler"), vec![1u8; 4 << 20]);
-        }
-    }
-
-    impl Drop for SmallDisk<'_> {
-        fn drop(&mut self) {
-            // An agent that a failed test leaves behind may still be there.
-            let _ = Command::new("umount").arg("-l").arg(self.0).status();
-        }
-    }
-
     #[test]
     fn a_full_disk_under_the_journal_leaves_nothing_behind() {
         let Some(bench) = Bench::new() else { return };
@@ -477,5 +455,26 @@ mod real_kernel {
         let (_, said) = bench.keepahead(&["restore"]);
         assert!(!said.contains("restored "), "{said}");
         assert_eq!(u64::from(bench.value()), verdict["to"].as_u64().unwrap());
+    }
+
+    /// What was on trial can neither be undone nor put back: it stays noted, for whoever can.
+    #[test]
+    fn on_exit_keep_keeps_nothing_that_no_trial_proved() {
+        let Some(bench) = Bench::new() else { return };
+        let config = bench.state.path().join("keep.toml");
+        std::fs::write(&config, "[agent]\non_exit = \"keep\"\n").unwrap();
+        let work = bench.work("seq-read:60");
+        let mut command = Command::new("unshare");
+        command.args(["-m", KEEPAHEAD, "--format", "json", "run", "--device", &bench.testbed.name, "--state-dir"]);
+        let mut agent = Agent::start(command.arg(bench.state.path()).arg("--config").arg(&config));
+        agent.wait_mid_trial();
+        let mut read_only = Command::new("nsenter");
+        read_only.args(["-m", "-t", &agent.id().to_string(), "mount", "-o", "remount,bind,ro", "/sys"]);
+        assert!(read_only.status().unwrap().success());
+        let (status, stderr, _) = agent.terminate();
+        drop(work);
+        assert_ne!(bench.value(), 128, "{stderr}");
+        let (_, said) = bench.keepahead(&["restore"]);
+        assert_eq!((status.code(), bench.value()), (Some(1), 128), "{stderr}{said}");
     }
 }

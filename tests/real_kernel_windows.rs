@@ -7,7 +7,7 @@
 mod bench;
 
 mod real_kernel {
-    use super::bench::{Agent, KEEPAHEAD};
+    use super::bench::{Agent, KEEPAHEAD, SmallDisk};
     use keepahead::actuator::openfiles::OpenFilesActuator;
     use keepahead_core::device::BdiName;
     use keepahead_testbed::{Fs, Testbed, unavailable};
@@ -54,14 +54,22 @@ mod real_kernel {
             self.dir.path().join("control.sock")
         }
 
+        fn state(&self) -> PathBuf {
+            self.dir.path().join("state")
+        }
+
         fn start(&mut self) {
+            self.start_with(&[]);
+        }
+
+        fn start_with(&mut self, environment: &[(&str, &str)]) {
             let config = self.dir.path().join("keepahead.toml");
             let text =
                 format!("[control]\nsocket = {:?}\nmode = \"0666\"\n{}", self.socket().display().to_string(), self.rules);
             std::fs::write(&config, text).unwrap();
             let mut command = std::process::Command::new(KEEPAHEAD);
             command.args(["--format", "json", "run", "--device", &self.testbed.name, "--config"]).arg(&config);
-            command.arg("--state-dir").arg(self.dir.path().join("state"));
+            command.arg("--state-dir").arg(self.state()).envs(environment.iter().copied());
             let mut agent = Agent::start(&mut command);
             agent.wait(20, "appearance", |r| r["record"] == "appeared");
             self.agent = Some(agent);
@@ -73,10 +81,15 @@ mod real_kernel {
             if !agent.seen.iter().any(appeared) {
                 agent.wait(20, "appearance", appeared);
             }
-            let name = format!("{rule} on {}", self.testbed.name);
+            self.ask(&["pin", &format!("{rule} on {}", self.testbed.name), "16"]).unwrap();
+        }
+
+        /// Through the socket. The error is what was said.
+        fn ask(&self, arguments: &[&str]) -> Result<(), String> {
             let mut command = std::process::Command::new(KEEPAHEAD);
-            let output = command.args(["pin", &name, "16", "--socket"]).arg(self.socket()).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let output = command.args(arguments).arg("--socket").arg(self.socket()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.success() { Ok(()) } else { Err(said) }
         }
 
         fn tenant(&self, file: &Path, kind: &str, hint: &str) -> Tenant {
@@ -239,6 +252,55 @@ mod real_kernel {
         assert_eq!(left, (128, 128), "{stderr}\n{}", records.iter().map(|r| format!("{r}\n")).collect::<String>());
     }
 
+    #[test]
+    fn on_a_full_disk_a_window_gives_way_all_the_same() {
+        let Some(mut volume) = Volume::new() else { return };
+        let lookups = volume.testbed.file("lookups", 64).unwrap();
+        volume.rules = format!("[[workload]]\nname = \"lookups\"\ncomm = \"python3\"\npath = \"{}\"\n", lookups.display());
+        let state = volume.state();
+        std::fs::create_dir(&state).unwrap();
+        let disk = SmallDisk::under(&state);
+        volume.start();
+        let _tenant = volume.tenant_apart(&lookups, "random");
+        let ours = |r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with("lookups on "));
+        volume.pin("lookups", &ours);
+        assert_eq!(volume.window(&lookups), 16);
+        disk.fill();
+        let name = format!("lookups on {}", volume.testbed.name);
+        volume.ask(&["unpin", &name]).unwrap();
+        let agent = volume.agent.as_mut().unwrap();
+        let back = agent.wait(5, "write back", |r| ours(r) && (r["record"] == "failed" || r["applied"]["wanted"] == 128));
+        assert_eq!((&back["record"], volume.window(&lookups)), (&Value::from("applied"), 128), "{back}");
+        // What is new needs the journal first.
+        volume.ask(&["pin", &name, "16"]).unwrap_err();
+        let failed = volume.agent.as_mut().unwrap().wait(5, "failed write", |r| ours(r) && r["record"] == "failed");
+        assert!(failed["error"].as_str().unwrap().contains("journal"), "{failed}");
+        let (_, stderr, _) = volume.agent.take().unwrap().terminate();
+        assert_eq!((volume.window(&lookups), volume.testbed.read_ahead().unwrap()), (128, 128), "{stderr}");
+    }
+
+    /// The agent's own thread is whole then: it sees to everything before it ends.
+    #[test]
+    fn a_panic_on_the_sockets_thread_leaves_neither_values_nor_windows() {
+        let Some(mut volume) = Volume::new() else { return };
+        let (lookups, scan) = (volume.testbed.file("lookups", 64).unwrap(), volume.testbed.file("scan", 64).unwrap());
+        volume.rules = format!("[[workload]]\nname = \"lookups\"\ncomm = \"python3\"\npath = \"{}\"\n", lookups.display());
+        volume.start_with(&[("KEEPAHEAD_TEST_PANIC", "io.keepahead.Control.Pause")]);
+        let _tenants = [volume.tenant_apart(&lookups, "random"), volume.tenant(&scan, "sequential", "-")];
+        for name in ["lookups", "sequential"] {
+            volume.pin(name, &|r: &Value| r["label"].as_str().is_some_and(|label| label.starts_with(name)));
+        }
+        volume.ask(&["pin", &volume.testbed.name, "64"]).unwrap();
+        let found = |volume: &Volume| (volume.window(&lookups), volume.window(&scan), volume.testbed.read_ahead().unwrap());
+        assert_eq!(found(&volume), (16, 16, 64));
+        volume.ask(&["pause"]).unwrap_err();
+        let mut agent = volume.agent.take().unwrap();
+        agent.wait(10, "restored value", |r| r["record"] == "restored" && r["to"] == 128);
+        let (status, stderr, _) = agent.end();
+        assert_eq!((status.code(), found(&volume)), (Some(1), (128, 128, 128)), "{stderr}");
+        assert!(stderr.contains("asked for by KEEPAHEAD_TEST_PANIC") && stderr.contains("panicked"), "{stderr}");
+    }
+
     /// What a program that knows nothing of keepahead has open, by a rule of the configuration.
     #[test]
     fn a_program_that_cannot_be_changed_gets_its_window_by_a_rule_and_nothing_stays() {
@@ -267,7 +329,7 @@ mod real_kernel {
         };
         killed(&mut volume);
         let mut command = std::process::Command::new(KEEPAHEAD);
-        let output = command.args(["restore", "--state-dir"]).arg(volume.dir.path().join("state")).output().unwrap();
+        let output = command.args(["restore", "--state-dir"]).arg(volume.state()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 open file has its device's window again"), "{said}");
         assert_eq!(volume.window(&lookups), 128);

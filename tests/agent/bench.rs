@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub struct Bench {
 impl Bench {
     /// `None` where this machine cannot: says why.
     pub fn new() -> Option<Bench> {
-        let no_bpf = (!std::path::Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "no BTF".to_string());
+        let no_bpf = (!Path::new("/sys/kernel/btf/vmlinux").exists()).then(|| "no BTF".to_string());
         if let Some(why) = unavailable().or(no_bpf) {
             println!("skipped: {why}");
             return None;
@@ -68,6 +68,28 @@ impl Bench {
         let journal = self.state.path().join("journal.sqlite");
         let replay = Command::new(KEEPAHEAD).arg("replay").arg(journal).output().unwrap();
         assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stdout));
+    }
+}
+
+/// A file system of 2 MiB under the agent's state.
+pub struct SmallDisk<'a>(&'a Path);
+
+impl SmallDisk<'_> {
+    pub fn under(at: &Path) -> SmallDisk<'_> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(at).status().unwrap();
+        assert!(mounted.success());
+        SmallDisk(at)
+    }
+
+    pub fn fill(&self) {
+        let _ = std::fs::write(self.0.join("filler"), vec![1u8; 4 << 20]);
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // An agent that a failed test leaves behind may still be there.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }
 
@@ -119,7 +141,6 @@ impl Agent {
         self.wait(20, "write of a trial", |r| r["record"] == "applied" && r["applied"]["read_back"] != 128)
     }
 
-    #[allow(dead_code)] // Of the tests that share this file, one asks.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -22,6 +22,10 @@ pub enum ActuatorError {
     ReadOnly { path: PathBuf },
     #[error("read_ahead_kb of {bdi}: expected {expected}, found {found}: somebody else wrote it; nothing was written")]
     OtherValue { bdi: BdiName, expected: Kib, found: Kib },
+    #[error("{first}; and then the device could not be put back to {present}: {then}")]
+    NotPutBack { first: Box<ActuatorError>, present: Kib, then: Box<ActuatorError> },
+    #[error("no open file took a window of {window}: the kernel made {found} of it in read_ahead_kb of {bdi}")]
+    NotTaken { bdi: BdiName, window: Kib, found: Kib },
     #[error("read_ahead_kb of {bdi}: {wanted} is below the floor of 4 KiB (0 makes every read a request of one page)")]
     BelowFloor { bdi: BdiName, wanted: Kib },
     #[error("read_ahead_kb of {bdi}: {wanted} is not a power of two; since Linux 6.16 such windows lose their alignment")]

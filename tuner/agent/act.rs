@@ -13,6 +13,7 @@ use keepahead_core::device::{BdiName, Device};
 use keepahead_core::event::{Applied, Input, OpenFiles, Record, SetReason, What};
 use keepahead_core::step::State;
 use keepahead_core::units::Kib;
+use keepahead_core::watched::Watched;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -91,15 +92,9 @@ impl Hands {
     /// Carries out one action and says what became of it.
     pub fn set(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Input {
         let failed = |error: String| Input::Failed { now: super::now(), bdi: device.bdi.clone(), wanted: to, error };
-        let intent = match self.journal.intent(device, from, to, why) {
-            Ok(id) => Some(id),
-            // The restore file already names the device, and what is there; putting the old value back needs no new promise.
-            Err(e) if why == SetReason::Revert => {
-                self.journal.undeclared(device, from, to);
-                self.complain(Err(e));
-                None
-            }
-            Err(e) => return failed(format!("not written, because it could not be journaled first: {e}")),
+        let promise = match self.promise(device, from, to, why) {
+            Ok(promise) => promise,
+            Err(e) => return failed(e),
         };
         // The original may be odd (2560, 15360 …): it was legal before us, in a trial's blocks as well as at its end.
         let done = match why {
@@ -107,17 +102,13 @@ impl Hands {
             SetReason::Revert => self.actuator.restore(&device.bdi, from, to),
             SetReason::Trial | SetReason::Reapply | SetReason::Pinned => self.actuator.set(&device.bdi, from, to),
         };
-        let (noted, input) = match done {
-            Ok(applied) => {
-                self.note_files(&device.bdi, applied.read_back, &applied.files);
-                let noted = intent.map_or(Ok(()), |id| self.journal.applied(id, &applied));
-                (noted, Input::Applied { now: super::now(), applied })
-            }
-            Err(e) => (intent.map_or(Ok(()), |id| self.journal.failed(id, &e.to_string())), failed(e.to_string())),
-        };
-        self.complain(noted);
-        super::leave::panic_if_asked();
-        input
+        let done = done.map_err(|e| e.to_string());
+        if let Ok(applied) = &done {
+            self.note_files(&device.bdi, applied.read_back, &applied.files);
+        }
+        self.settle(promise, done.as_ref().map_err(String::as_str));
+        super::leave::panic_if_asked("first_write");
+        done.map_or_else(failed, |applied| Input::Applied { now: super::now(), applied })
     }
 
     /// What earlier runs have learned.
@@ -139,13 +130,23 @@ impl Hands {
         self.on_exit = on_exit;
     }
 
-    /// Declares a write; the journal has it when this returns.
-    pub fn promise(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Result<IntentId, JournalError> {
-        self.journal.intent(device, from, to, why)
+    /// Declares a write; the journal has it when this returns. `None`: it could not take it, and the write is to be done all the same.
+    pub fn promise(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Result<Option<IntentId>, String> {
+        match self.journal.intent(device, from, to, why) {
+            Ok(id) => Ok(Some(id)),
+            // The restore file already names the device, and what is there; putting the old value back needs no new promise.
+            Err(e) if why == SetReason::Revert => {
+                self.journal.undeclared(device, from, to);
+                self.complain(Err(e));
+                Ok(None)
+            }
+            Err(e) => Err(format!("not written, because it could not be journaled first: {e}")),
+        }
     }
 
     /// What became of a promised write.
-    pub fn settle(&mut self, intent: IntentId, done: Result<&Applied, &str>) {
+    pub fn settle(&mut self, promise: Option<IntentId>, done: Result<&Applied, &str>) {
+        let Some(intent) = promise else { return };
         let noted = match done {
             Ok(applied) => self.journal.applied(intent, applied),
             Err(e) => self.journal.failed(intent, e),
@@ -217,11 +218,11 @@ impl Hands {
         }
     }
 
-    /// Puts the originals back, or leaves the present values on purpose.
-    pub fn leave(mut self) -> Vec<Restored> {
-        let mut done = Vec::new();
+    /// Puts the originals back, or leaves on purpose the values that may stay.
+    pub fn leave(mut self, state: &State) -> Vec<Restored> {
+        let (mut done, knob) = (Vec::new(), Knob::new(&self.roots.sys));
         if self.on_exit == OnExit::Keep {
-            for left in self.journal.outstanding().into_iter().filter(|o| !o.is_of_open_files()) {
+            for left in self.journal.outstanding().into_iter().filter(|o| may_stay(&knob, state, o)) {
                 let released = self.journal.released(&left.identity, Release::KeptOnExit);
                 self.complain(released);
                 let Outstanding { identity, label, last_written: from, original: to, .. } = left;
@@ -250,6 +251,12 @@ impl Hands {
         }
         self.said = said;
     }
+}
+
+/// Whether a device reads what a trial has proven there, or a person has pinned: a trial's last write back may have failed.
+fn may_stay(knob: &Knob, state: &State, left: &Outstanding) -> bool {
+    let chosen = state.devices().find(|d| d.device.identity == left.identity).and_then(Watched::chosen);
+    !left.is_of_open_files() && chosen.is_some() && knob.read(&left.bdi).ok() == chosen
 }
 
 fn say_left(restored: &[Restored]) {

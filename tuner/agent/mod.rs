@@ -33,6 +33,7 @@ use keepahead_core::settings::PolicyName;
 use keepahead_core::step::{State, step};
 use keepahead_core::units::Nanos;
 use keepahead_policies::rules::Rules;
+pub(crate) use leave::panic_if_asked;
 use signals::{Signals, Wake};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};

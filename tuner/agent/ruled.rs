@@ -9,6 +9,7 @@ use crate::actuator::scan::OpenFile;
 use crate::control::FILES_WITH_WINDOW;
 use crate::sensor::Inode;
 use keepahead_core::device::{BdiName, DeviceKind, OPEN_FILES};
+use keepahead_core::event::SetReason;
 use keepahead_core::units::Kib;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -74,7 +75,7 @@ impl Agent {
         if let (Some(window), Some(owner)) = (window, self.owners.get_mut(&name)) {
             let late = owner.late.among(&files, window);
             if !late.is_empty()
-                && let Err(e) = self.give_borrowed(&name, Kib(window * 4), &late)
+                && let Err(e) = self.give_borrowed(&name, Kib(window * 4), SetReason::Trial, &late)
             {
                 tracing::debug!("{name}: new files keep the device's window: {e}");
             }

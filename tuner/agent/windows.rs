@@ -93,7 +93,7 @@ impl Agent {
             }
             // New files of a workload that has a window already get the same.
             let value = self.state.devices().find(|d| d.device.bdi == name).map(|d| d.current());
-            return value.map_or(Ok(()), |value| self.give(&name, value).map(|_| ()).or(Ok(())));
+            return value.map_or(Ok(()), |value| self.give(&name, value, SetReason::Trial).map(|_| ()).or(Ok(())));
         }
         self.appears(name, &workload.name, format!("{OPEN_FILES}{}:{}", workload.pid, workload.id), on)
     }
@@ -185,46 +185,52 @@ impl Agent {
     pub(super) fn set_window(&mut self, device: &Device, from: Kib, to: Kib, why: SetReason) -> Input {
         let failed = |error: String| Input::Failed { now: super::now(), bdi: device.bdi.clone(), wanted: to, error };
         let Some(hands) = &mut self.hands else { return failed("a dry run writes nothing".into()) };
-        let intent = match hands.promise(device, from, to, why) {
-            Ok(intent) => intent,
-            Err(e) => return failed(format!("not written, because it could not be journaled first: {e}")),
+        let promise = match hands.promise(device, from, to, why) {
+            Ok(promise) => promise,
+            Err(e) => return failed(e),
         };
-        let given = self.give(&device.bdi, to).map(|files| {
+        let given = self.give(&device.bdi, to, why).map(|files| {
             let files = OpenFiles { refreshed: files as u32, current: files as u32, ..OpenFiles::default() };
             Applied { bdi: device.bdi.clone(), old: from, wanted: to, read_back: to, files }
         });
         if let Some(hands) = &mut self.hands {
-            hands.settle(intent, given.as_ref().map_err(String::as_str));
+            hands.settle(promise, given.as_ref().map_err(String::as_str));
         }
         given.map_or_else(failed, |applied| Input::Applied { now: super::now(), applied })
     }
 
     /// Gives the files of a workload a window. How many took it.
-    fn give(&mut self, name: &BdiName, window: Kib) -> Result<usize, String> {
+    fn give(&mut self, name: &BdiName, window: Kib, why: SetReason) -> Result<usize, String> {
         match &self.owners.get(name).ok_or("the workload is gone")?.whose {
             Whose::Client(workload) => {
                 let workload = workload.clone();
                 let (_, files) = workload.with_descriptions().ok_or("it has too many files by now")?;
                 let theirs: Vec<BorrowedFd<'_>> = files.iter().filter_map(|f| f.description()).collect();
-                let given = self.give_to(name, window, &theirs, || !workload.is_closed());
+                let given = self.give_to(name, window, why, &theirs, || !workload.is_closed());
                 workload.advised_anew();
                 given
             }
             Whose::Rule(files) => {
                 let files = files.clone();
-                self.give_borrowed(name, window, &files)
+                self.give_borrowed(name, window, why, &files)
             }
         }
     }
 
     /// The same to these files of a rule alone.
-    pub(super) fn give_borrowed(&mut self, name: &BdiName, window: Kib, files: &[OpenFile]) -> Result<usize, String> {
+    pub(super) fn give_borrowed(
+        &mut self,
+        name: &BdiName,
+        window: Kib,
+        why: SetReason,
+        files: &[OpenFile],
+    ) -> Result<usize, String> {
         let theirs: Vec<OwnedFd> = files.iter().filter_map(ruled::borrow).collect();
         if theirs.is_empty() {
-            let why = "could be borrowed (closed, or Yama forbids pidfd_getfd)";
-            return Err(format!("none of its {} files {why}", files.len()));
+            let what = "could be borrowed (closed, or Yama forbids pidfd_getfd)";
+            return Err(format!("none of its {} files {what}", files.len()));
         }
-        self.give_to(name, window, &theirs, || true)
+        self.give_to(name, window, why, &theirs, || true)
     }
 
     /// Promised for the device's own knob, which holds the window for an instant.
@@ -232,6 +238,7 @@ impl Agent {
         &mut self,
         name: &BdiName,
         window: Kib,
+        why: SetReason,
         files: &[F],
         still: impl Fn() -> bool,
     ) -> Result<usize, String> {
@@ -239,11 +246,11 @@ impl Agent {
         let on = self.state.devices().find(|d| d.device.bdi == owner.on).ok_or("its device is gone")?;
         let (device, present) = (on.device.clone(), on.current());
         let hands: &mut Hands = self.hands.as_mut().ok_or("a dry run writes nothing")?;
-        let intent = hands.promise(&device, present, window, SetReason::Trial).map_err(|e| e.to_string())?;
+        let promise = hands.promise(&device, present, window, why)?;
         let given = file_window::give(&self.knob, &device.bdi, present, window, files, still).map_err(|e| e.to_string());
         let files = OpenFiles::default();
         let applied = Applied { bdi: device.bdi, old: window, wanted: present, read_back: present, files };
-        hands.settle(intent, given.as_ref().map(|_| &applied).map_err(String::as_str));
+        hands.settle(promise, given.as_ref().map(|_| &applied).map_err(String::as_str));
         given
     }
 

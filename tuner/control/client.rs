@@ -80,6 +80,7 @@ async fn converse(client: &mut Client, frames: &mut Frames) -> Result<(), FrameE
 }
 
 async fn answer(client: &mut Client, frames: &Frames, call: Call, fds: Vec<OwnedFd>) -> Result<(), FrameError> {
+    crate::agent::panic_if_asked(&call.method);
     let oneway = call.oneway;
     let answer = match super::introspect::answer(&call) {
         Some(answer) => answer,

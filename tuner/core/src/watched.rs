@@ -160,6 +160,11 @@ impl Watched {
         self.expected
     }
 
+    /// What the knob should read outside trials, where a trial has proven it or a person has pinned it.
+    pub fn chosen(&self) -> Option<Kib> {
+        (self.pinned() || self.home != self.device.original).then_some(self.home)
+    }
+
     pub fn pattern(&self) -> Option<Pattern> {
         self.pattern
     }
