@@ -156,6 +156,33 @@ fn bad_options_are_2_and_say_what_is_possible() {
     }
 }
 
+/// These scenarios take seconds, and so many seeds hours.
+#[test]
+fn a_place_that_takes_no_file_is_found_before_the_work() {
+    let file = scenario("no-effect.toml");
+    let seeds = (1..=20_000).map(|seed: u32| seed.to_string()).collect::<Vec<_>>().join(",");
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new");
+    let (csv, svg, table) = (new.join("x.csv"), new.join("deep/plots"), new.join("x.parquet"));
+    let [csv, svg, table] = [&csv, &svg, &table].map(|path| path.to_str().unwrap());
+    for (args, wanted) in [
+        (vec!["run", &file, "--csv", csv], 2),
+        (vec!["run", &file, "--svg", svg], 2),
+        (vec!["compare", &file, "--csv", csv], 2),
+        (vec!["compare", &file, "--svg", svg], 2),
+        (vec!["sweep", &file, "--seeds", &seeds, "--out", table], 2),
+        (vec!["sweep", &file, "--seeds", &seeds, "--out", "/proc/x.parquet"], 1),
+    ] {
+        let (code, out, err) = sim(&args);
+        assert_eq!((code, out.as_str()), (wanted, ""), "{err}");
+        assert!(
+            err.contains(if wanted == 1 { "/proc/x.parquet: cannot be written" } else { "there is no directory" }),
+            "{err}"
+        );
+    }
+    assert!(!new.exists(), "nothing is made on the way");
+}
+
 #[test]
 fn a_table_that_is_none_is_refused_and_left_alone() {
     let (_dir, file) = written("notes.parquet", b"my notes");

@@ -31,6 +31,7 @@ pub mod replay;
 pub mod restore;
 #[cfg(target_os = "linux")]
 mod run;
+mod save;
 pub mod sim;
 #[cfg(target_os = "linux")]
 mod socket;

@@ -2,10 +2,11 @@
 //! `keepahead sim sweep FILE… --out TABLE`: many runs into one Parquet table, in parts and in several goes; `sweep merge` puts tables
 //! together.
 
-use super::input::{Input, MachineArgs, generation};
+use super::input::{Input, MachineArgs, bad, generation};
 use super::progress::Progress;
-use super::run::{Who, save};
+use super::run::{Who, check_places};
 use super::{Threads, exit};
+use crate::cli::save::{self, save};
 use crate::cli::{Exit, Format, Refused, output};
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -98,6 +99,7 @@ fn merge(tables: &[PathBuf], out: &Path) -> anyhow::Result<Exit> {
 }
 
 fn sweep(args: &SweepArgs, out: &Path, format: Format) -> anyhow::Result<Exit> {
+    check_places(args.csv.as_deref(), None)?;
     let inputs = args.files.iter().map(|file| Input::load(file, &args.machine)).collect::<anyhow::Result<Vec<_>>>()?;
     let subjects: Vec<Subject> = inputs.iter().map(|input| subject(args, input)).collect();
     let mut controls: Vec<sweep::Who> = Vec::new();
@@ -108,6 +110,9 @@ fn sweep(args: &SweepArgs, out: &Path, format: Format) -> anyhow::Result<Exit> {
     }
     let mut rows = if out.exists() { read(out)? } else { Vec::new() };
     let cells = sweep::missing(sweep::cells(&subjects, &controls, args.shard), &subjects, &rows);
+    if !cells.is_empty() {
+        save::check(out)?;
+    }
     let seconds = cells.iter().map(|cell| inputs[cell.scenario].seconds()).sum();
     let progress = Progress::new(seconds)?;
     // Rows are told apart by the policy's name: a model of the user's own would pass for the one that ships.
@@ -163,5 +168,5 @@ fn show(args: &SweepArgs, rows: &[SweepRow], format: Format) -> anyhow::Result<(
 
 fn read(path: &Path) -> anyhow::Result<Vec<SweepRow>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    sweep::read(bytes).map_err(|e| super::input::bad(path, e))
+    sweep::read(bytes).map_err(|e| bad(path, e))
 }
