@@ -8,7 +8,6 @@ use super::run::{Who, check_places};
 use super::{Threads, exit};
 use crate::cli::save::{self, save};
 use crate::cli::{Exit, Format, Refused, output};
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use keepahead_core::settings::PolicyName;
 use keepahead_core::units::Kib;
@@ -36,7 +35,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "VERSION,…", value_delimiter = ',', value_parser = kernels)]
     pub kernels: Vec<Kernels>,
     /// Seeds, with commas between [default: the scenario's].
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = seed)]
     pub seeds: Vec<u64>,
     /// Policies, with commas between: default, rules, learned, values in KiB, or `ladder` for 4 to 16384.
     #[arg(long, value_name = "POLICY,…", value_delimiter = ',', default_value = "default,ladder,rules", value_parser = policies)]
@@ -73,6 +72,10 @@ pub struct Policies(Vec<sweep::Who>);
 
 fn kernels(word: &str) -> Result<Kernels, String> {
     if word == "all" { Ok(Kernels(Generation::ALL.to_vec())) } else { generation(word).map(|one| Kernels(vec![one])) }
+}
+
+fn seed(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| format!("{word:?} is no seed: write whole numbers with commas between, such as 1,2,3"))
 }
 
 fn policies(word: &str) -> Result<Policies, String> {
@@ -112,6 +115,9 @@ fn sweep(args: &SweepArgs, out: &Path, format: Format) -> anyhow::Result<Exit> {
     let cells = sweep::missing(sweep::cells(&subjects, &controls, args.shard), &subjects, &rows);
     if !cells.is_empty() {
         save::check(out)?;
+    } else if !out.exists() {
+        // A shard that has no run is a part of the whole, too.
+        save(out, &sweep::write(&rows)?)?;
     }
     let seconds = cells.iter().map(|cell| inputs[cell.scenario].seconds()).sum();
     let progress = Progress::new(seconds)?;
@@ -167,6 +173,6 @@ fn show(args: &SweepArgs, rows: &[SweepRow], format: Format) -> anyhow::Result<(
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<SweepRow>> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let bytes = std::fs::read(path).map_err(|e| bad(path, e))?;
     sweep::read(bytes).map_err(|e| bad(path, e))
 }
