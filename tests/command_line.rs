@@ -123,6 +123,37 @@ fn restoring_beside_an_agent_is_4() {
 }
 
 #[test]
+fn restoring_without_a_record_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let (code, out, err) = run(&["restore", "--state-dir", state.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains(&format!("there is no record of changed values in {}", state.display())), "{err}");
+    assert!(!state.exists());
+}
+
+#[test]
+fn what_is_no_journal_is_told_from_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::path(dir.path());
+    let (state, file) = (dir.path().to_str().unwrap(), journal.to_str().unwrap());
+    let foreign = || drop(rusqlite::Connection::open(file).unwrap().execute_batch("CREATE TABLE mail (body)"));
+    let makes: [(&dyn Fn(), &str); 3] = [
+        (&|| std::fs::write(file, "").unwrap(), "is empty: no run of keepahead has written to it"),
+        (&|| std::fs::write(file, [7; 4096]).unwrap(), "is no SQLite database: damaged, or no journal"),
+        (&foreign, "is no journal of keepahead's: its tables are others"),
+    ];
+    for (make, said) in makes {
+        let _ = std::fs::remove_file(file);
+        make();
+        for args in [["history", "--state-dir", state].as_slice(), &["replay", file]] {
+            let (code, out, err) = run(args);
+            assert!(code == 1 && out.is_empty() && err.contains(said), "{args:?} {code}: {out}{err}");
+        }
+    }
+}
+
+#[test]
 fn a_command_that_cannot_be_run_is_126_or_127_as_in_shells() {
     for (command, wanted) in [("no-such-command-anywhere", 127), ("/etc/passwd", 126)] {
         let (code, _, err) = run(&["exec", "--socket", "/nonexistent/control.sock", "--", command]);

@@ -21,6 +21,8 @@ pub mod history;
 mod holders;
 #[cfg(target_os = "linux")]
 mod machine;
+#[cfg(target_os = "linux")]
+mod opened;
 pub mod output;
 mod programs;
 #[cfg(target_os = "linux")]
@@ -94,7 +96,7 @@ pub enum Verb {
     Exec(ExecArgs),
     /// Tell each trial's story from the journal.
     History(HistoryArgs),
-    /// Put the original values back by hand, where the present ones are still keepahead's.
+    /// Put the original values back by hand, where the present ones are still keepahead's; exit code 1 where no record says what was changed.
     Restore(RestoreArgs),
     /// Run the decisions of a journal again from its recorded windows and compare.
     Replay(ReplayArgs),
