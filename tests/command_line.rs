@@ -107,6 +107,17 @@ fn a_model_that_would_be_refused_is_a_warning() {
 }
 
 #[test]
+fn users_and_groups_that_this_machine_lacks_are_warnings() {
+    let (_dir, file) = config("[control]\ntune = [\"root\", \"no-such-user\"]\nadvise = [\"%no-such-group\", \"*\"]\n");
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    for wanted in ["control.tune = \"no-such-user\": no such user", "control.advise = \"%no-such-group\": no such group"] {
+        assert!(out.contains(&format!("warning: {wanted}")), "{out}");
+    }
+    assert_eq!(out.lines().count(), 3, "{out}");
+}
+
+#[test]
 fn an_absent_config_is_2() {
     let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
     assert_eq!(code, 2);
