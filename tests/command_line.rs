@@ -144,6 +144,18 @@ fn restoring_without_a_record_is_no_success() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let on = |device: &str| run(&["run", "--device", device, "--state-dir", state.to_str().unwrap(), "--duration", "1s"]);
+    let (code, _, err) = on("no-such-device");
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("no tunable device is called no-such-device; `keepahead devices` names them"), "{err}");
+    assert!(!state.exists());
+    assert!(on("").0 == 2 && on("").2.contains("--device <NAME>"), "{}", on("").2);
+}
+
+#[test]
 fn what_is_no_journal_is_told_from_one() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::path(dir.path());
@@ -162,6 +174,16 @@ fn what_is_no_journal_is_told_from_one() {
             assert!(code == 1 && out.is_empty() && err.contains(said), "{args:?} {code}: {out}{err}");
         }
     }
+}
+
+#[cfg(feature = "ebpf")]
+#[test]
+fn a_key_that_is_too_short_is_told_so() {
+    let (_dir, key) = config("too short");
+    let (code, _, err) =
+        run(&["record", "--device", "no-such-device", "--out", "/nonexistent/x", "--hash-key", key.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(err.contains("it has fewer than 16 bytes; a key is a file of 16 bytes or more"), "{err}");
 }
 
 #[test]
