@@ -107,6 +107,17 @@ fn a_model_that_would_be_refused_is_a_warning() {
 }
 
 #[test]
+fn users_and_groups_that_this_machine_lacks_are_warnings() {
+    let (_dir, file) = config("[control]\ntune = [\"root\", \"no-such-user\"]\nadvise = [\"%no-such-group\", \"*\"]\n");
+    let (code, out, _) = run(&["check-config", file.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    for wanted in ["control.tune = \"no-such-user\": no such user", "control.advise = \"%no-such-group\": no such group"] {
+        assert!(out.contains(&format!("warning: {wanted}")), "{out}");
+    }
+    assert_eq!(out.lines().count(), 3, "{out}");
+}
+
+#[test]
 fn an_absent_config_is_2() {
     let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
     assert_eq!(code, 2);
@@ -120,6 +131,59 @@ fn restoring_beside_an_agent_is_4() {
     let (code, _, err) = run(&["restore", "--state-dir", dir.path().to_str().unwrap()]);
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("already running here with pid"), "{err}");
+}
+
+#[test]
+fn restoring_without_a_record_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let (code, out, err) = run(&["restore", "--state-dir", state.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains(&format!("there is no record of changed values in {}", state.display())), "{err}");
+    assert!(!state.exists());
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let on = |device: &str| run(&["run", "--device", device, "--state-dir", state.to_str().unwrap(), "--duration", "1s"]);
+    let (code, _, err) = on("no-such-device");
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("no tunable device is called no-such-device; `keepahead devices` names them"), "{err}");
+    assert!(!state.exists());
+    assert!(on("").0 == 2 && on("").2.contains("--device <NAME>"), "{}", on("").2);
+}
+
+#[test]
+fn what_is_no_journal_is_told_from_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::path(dir.path());
+    let (state, file) = (dir.path().to_str().unwrap(), journal.to_str().unwrap());
+    let foreign = || drop(rusqlite::Connection::open(file).unwrap().execute_batch("CREATE TABLE mail (body)"));
+    let makes: [(&dyn Fn(), &str); 3] = [
+        (&|| std::fs::write(file, "").unwrap(), "is empty: no run of keepahead has written to it"),
+        (&|| std::fs::write(file, [7; 4096]).unwrap(), "is no SQLite database: damaged, or no journal"),
+        (&foreign, "is no journal of keepahead's: its tables are others"),
+    ];
+    for (make, said) in makes {
+        let _ = std::fs::remove_file(file);
+        make();
+        for args in [["history", "--state-dir", state].as_slice(), &["replay", file]] {
+            let (code, out, err) = run(args);
+            assert!(code == 1 && out.is_empty() && err.contains(said), "{args:?} {code}: {out}{err}");
+        }
+    }
+}
+
+#[cfg(feature = "ebpf")]
+#[test]
+fn a_key_that_is_too_short_is_told_so() {
+    let (_dir, key) = config("too short");
+    let (code, _, err) =
+        run(&["record", "--device", "no-such-device", "--out", "/nonexistent/x", "--hash-key", key.to_str().unwrap()]);
+    assert_eq!(code, 2);
+    assert!(err.contains("it has fewer than 16 bytes; a key is a file of 16 bytes or more"), "{err}");
 }
 
 #[test]

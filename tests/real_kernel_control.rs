@@ -207,6 +207,8 @@ mod real_kernel {
         volume.start();
         let (done, said) = volume.keepahead(&["prefetch", &file.display().to_string()]);
         assert!(done && said.contains("100.0 MiB"), "{said}");
+        let (done, said) = volume.keepahead(&["prefetch", "/proc"]);
+        assert!(!done && said.contains("/proc: a directory is not read through the page cache"), "{said}");
         let (done, said) = volume.keepahead(&["prefetch", "/proc/self/status"]);
         assert!(!done && said.contains("procfs"), "{said}");
     }

@@ -81,7 +81,7 @@ fn a_measured_profile_takes_the_place_of_a_named_one() {
     let slow = throughput(device.to_str().unwrap());
     assert!(slow < 10.0 && throughput("nvme") > 10.0 * slow, "{slow}");
     let (code, _, err) = sim(&["run", &file, "--device-profile", "missing.toml"]);
-    assert!(code == 1 && err.contains("missing.toml"), "{code} {err}");
+    assert!(code == 2 && err.contains("missing.toml"), "{code} {err}");
 }
 
 #[test]
@@ -149,11 +149,60 @@ fn bad_options_are_2_and_say_what_is_possible() {
         (vec!["compare", &file, "--memory-mib=-1"], "memory_mib"),
         (vec!["sweep", &file, "--out", "x.parquet", "--shard", "4/3"], "1/16"),
         (vec!["sweep", &file], "--out"),
+        (vec!["sweep", &file, "--out", "x.parquet", "--seeds", "1,"], "\"\" is no seed: write whole numbers"),
+        (vec!["run", &file, "--pace", "recorded"], "--pace is for traces"),
+        (vec!["compare", &file, "--speed", "2"], "--speed is for traces"),
+        (vec!["run", &file, "--read-ahead-kb", "128"], "--read-ahead-kb is for traces"),
+        (vec!["run", &file, "--accept-damage"], "--accept-damage is for traces"),
+        (vec!["run", "fixtures/scenarios/no-efect.toml"], "no-efect.toml: No such file"),
+        (vec!["compare", "today.ka"], "today.ka: No such file"),
+        (vec!["sweep", "merge", "missing.parquet", "--out", "x.parquet"], "missing.parquet: No such file"),
     ] {
         let (code, _, err) = sim(&args);
         assert_eq!(code, 2, "{args:?}: {err}");
         assert!(err.contains(said), "{args:?}: {err}");
     }
+}
+
+/// These scenarios take seconds, and so many seeds hours.
+#[test]
+fn a_place_that_takes_no_file_is_found_before_the_work() {
+    let file = scenario("no-effect.toml");
+    let seeds = (1..=20_000).map(|seed: u32| seed.to_string()).collect::<Vec<_>>().join(",");
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new");
+    let (csv, svg, table) = (new.join("x.csv"), new.join("deep/plots"), new.join("x.parquet"));
+    let [csv, svg, table] = [&csv, &svg, &table].map(|path| path.to_str().unwrap());
+    for (args, wanted) in [
+        (vec!["run", &file, "--csv", csv], 2),
+        (vec!["run", &file, "--svg", svg], 2),
+        (vec!["compare", &file, "--csv", csv], 2),
+        (vec!["compare", &file, "--svg", svg], 2),
+        (vec!["sweep", &file, "--seeds", &seeds, "--out", table], 2),
+        (vec!["sweep", &file, "--seeds", &seeds, "--out", "/proc/x.parquet"], 1),
+    ] {
+        let (code, out, err) = sim(&args);
+        assert_eq!((code, out.as_str()), (wanted, ""), "{err}");
+        assert!(
+            err.contains(if wanted == 1 { "/proc/x.parquet: cannot be written" } else { "there is no directory" }),
+            "{err}"
+        );
+    }
+    assert!(!new.exists(), "nothing is made on the way");
+}
+
+#[test]
+fn a_shard_without_a_run_is_a_table_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, tables, both) = (scenario("no-effect.toml"), [path("1"), path("2")], path("both"));
+    for (table, shard) in tables.iter().zip(["1/2", "2/2"]) {
+        let (code, _, err) = sim(&["sweep", &file, "--policies", "default", "--shard", shard, "--out", table]);
+        assert_eq!(code, 0, "{err}");
+    }
+    let (code, _, err) = sim(&["sweep", "merge", &tables[0], &tables[1], "--out", &both]);
+    assert!(code == 0 && err.contains("1 runs"), "{code} {err}");
+    assert_eq!(std::fs::read(both).unwrap(), std::fs::read(&tables[0]).unwrap());
 }
 
 #[test]

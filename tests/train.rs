@@ -34,6 +34,26 @@ fn what_is_no_data_set_is_refused_and_left_alone() {
     assert_eq!(std::fs::read(path).unwrap(), b"not Parquet");
 }
 
+/// Before the worlds are made, which for so many takes hours.
+#[test]
+fn a_place_that_takes_no_file_is_found_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let (new, whole) = (dir.path().join("new/x"), dir.path().join("x"));
+    let (new, whole) = (new.to_str().unwrap(), whole.to_str().unwrap());
+    for (args, code) in [
+        (vec!["--out", "/proc/x.model"], 1),
+        (vec!["--out", new], 2),
+        (vec!["--out", whole, "--card", new], 2),
+        (vec!["--out", whole, "--data", new], 2),
+    ] {
+        let output = train(&[&["--worlds", "100000"], &args[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(if code == 1 { "cannot be written" } else { "there is no directory" }), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn it_must_be_told_what_to_write() {
     let output = train(&[]);

@@ -150,6 +150,34 @@ static void of_workload(struct text *t, char *memory, size_t room, const char *m
     text_number(t, line.workload);
 }
 
+/* The text at a field, which ends the reply there; NULL where there is none. */
+static char *text_of(char *reply, const char *name)
+{
+    char *at = (char *)json_field(reply, name);
+    char *end = at && *at == '"' ? strchr(at + 1, '"') : NULL;
+    if (!end)
+        return NULL;
+    *end = '\0';
+    return at + 1;
+}
+
+/* Of a budget its limit, of anything else the answer as it came. */
+static void refused(char *reply)
+{
+    char memory[320];
+    struct text t;
+    const char *parameter = json_field(reply, "parameter");
+    int budget = parameter && strncmp(parameter, "\"budget_bytes\"", 14) == 0;
+    const char *allowed = budget ? text_of(reply, "allowed") : NULL;
+    text_begin(&t, memory, sizeof memory - 1);
+    text_add(&t, "a budget of ");
+    text_number(&t, config.budget >> 20);
+    text_add(&t, " MiB (--budget-mib) is refused; allowed are, in bytes, ");
+    text_add(&t, allowed ? allowed : "");
+    memory[t.length] = '\0';
+    give_up(allowed ? memory : reply);
+}
+
 /* Registers a workload. 0, or -1. */
 static int begin(void)
 {
@@ -180,7 +208,7 @@ static int begin(void)
     }
     int64_t workload = json_number(line.reply, "workload");
     if (workload < 0) {
-        give_up(line.reply);
+        refused(line.reply);
         return -1;
     }
     line.workload = (uint64_t)workload;

@@ -125,6 +125,17 @@ fn without_an_agent_the_command_runs_and_that_is_said_once() {
 }
 
 #[test]
+fn a_refused_budget_is_said_in_words_and_the_command_runs() {
+    let (Some(_), server) = (built(), Server::start()) else { return };
+    let (name, _open) = file(1 << 20);
+    let output = exec(&server.path, &["--budget-mib", "999999"], &["cat"]).arg(name.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && output.stdout.len() == 1 << 20, "{said}");
+    assert!(said.contains("a budget of 999999 MiB (--budget-mib) is refused; allowed are, in bytes, 1 to "), "{said}");
+    assert!(said.contains("what control.budget_mib leaves now; going on without it") && !said.contains('{'), "{said}");
+}
+
+#[test]
 fn a_command_is_advised_about_its_files() {
     let (Some(_), server) = (built(), Server::start()) else { return };
     let (name, open) = file(1 << 20);

@@ -285,6 +285,49 @@ fn a_released_device_is_not_restored() {
     assert_eq!((sys.get(&device(0)), sys.get(&device(1))), (512, 128));
 }
 
+/// Told as long as it is there; what was there before the first of two runs is what a person may want back.
+#[test]
+fn what_was_kept_on_purpose_is_told_with_the_way_back() {
+    let (dir, sys, mut journal) = one();
+    write(&mut journal, &sys, &device(0), 128, 512);
+    journal.released(&device(0).identity, Release::KeptOnExit).unwrap();
+    journal.close().unwrap();
+    let said = told(dir.path(), None, &sys).unwrap();
+    let kept = |value: u32| {
+        format!(
+            "nvme0n1: kept on purpose at {value} KiB by `on_exit = \"keep\"`; write 128 KiB back by hand: \
+             echo 128 > /sys/class/bdi/259:0/read_ahead_kb\n"
+        )
+    };
+    assert_eq!(said, kept(512) + "Nothing to restore: no device has a value of keepahead's but what was kept on purpose.\n");
+    assert!(told(dir.path(), Some("nvme0n1"), &sys).unwrap().starts_with(&kept(512)));
+    assert!(told(dir.path(), Some("sda"), &sys).is_err());
+    let (mut journal, _) = open(&dir.path().join("state"));
+    write(&mut journal, &sys, &Device { original: Kib(512), ..device(0) }, 512, 1024);
+    journal.released(&device(0).identity, Release::KeptOnExit).unwrap();
+    journal.close().unwrap();
+    assert!(told(dir.path(), None, &sys).unwrap().starts_with(&kept(1024)));
+    sys.set(&device(0), 64);
+    let said = told(dir.path(), None, &sys).unwrap();
+    assert_eq!(said, "Nothing to restore: no device has a value of keepahead's.\n");
+    assert!(!dir.path().join("state/journal.sqlite-wal").exists(), "a look leaves nothing behind");
+}
+
+/// It cannot know, and must not begin a record that the next one would believe.
+#[test]
+fn no_record_is_no_success_and_stays_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let sys = FakeSys::new(&dir.path().join("sys"), &[device(0)]);
+    for _ in 0..2 {
+        let e = told(dir.path(), None, &sys).unwrap_err();
+        assert!(matches!(e, restore::RestoreError::NoRecord(_)) && e.to_string().contains("--state-dir"), "{e}");
+    }
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    std::fs::write(dir.path().join("state/journal.sqlite"), "").unwrap();
+    assert!(told(dir.path(), None, &sys).is_err());
+    assert_eq!(std::fs::read_dir(dir.path().join("state")).unwrap().count(), 1);
+}
+
 #[test]
 fn restoring_from_a_newer_journal_uses_the_restore_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 
 use super::output::{self, Format};
 use super::{Exit, Refused};
-use crate::config::{Config, ConfigError, DEFAULT_FILE};
+use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
 use crate::control;
 use crate::policy;
 use std::path::PathBuf;
@@ -47,5 +47,17 @@ fn not_here(config: &Config) -> Vec<String> {
     let group = config.control.enabled.then(|| control::group(&config.control.group).err()).flatten();
     let model = policy::load(config.settings.policy, config.agent.model()).err();
     let group = group.map(|why| format!("{why}; without it there is no control socket"));
-    group.into_iter().chain(model.map(|why| format!("{why:#}; the rules would go on"))).collect()
+    group.into_iter().chain(nobody(&config.control)).chain(model.map(|why| format!("{why:#}; the rules would go on"))).collect()
+}
+
+/// Entries of the control socket's lists that let nobody in.
+fn nobody(control: &config::Control) -> Vec<String> {
+    let lists =
+        [("monitor", &control.monitor), ("advise", &control.advise), ("tune", &control.tune), ("admin", &control.admin)];
+    let entries = lists.into_iter().flat_map(|(list, entries)| entries.iter().map(move |entry| (list, entry)));
+    let named = |(list, entry): (&str, &String)| {
+        let what = control::names_nobody(entry)?;
+        Some(format!("control.{list} = {entry:?}: no such {what}; create it, or take it out: it lets nobody in"))
+    };
+    if control.enabled { entries.filter_map(named).collect() } else { Vec::new() }
 }

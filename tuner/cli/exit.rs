@@ -22,7 +22,7 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit codes:
   0  done
-  1  something failed; standard error says what
+  1  something failed, or `restore` cannot know what was changed; standard error says what
   2  the command line, the configuration, a scenario or a trace is wrong
   3  a privilege, a kernel feature (see `keepahead doctor`) or the shim of `exec` is missing
   4  another keepahead runs on this machine

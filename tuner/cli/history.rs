@@ -2,8 +2,9 @@
 //! `keepahead history`: tells each trial's story from the journal, newest last, also while the agent runs. Takes a state directory,
 //! prints text for people or JSON lines for machines.
 
+use super::opened::{self, OpenError};
 use super::story::{Event, Released, Story, Trial, load};
-use crate::journal::{self, Journal, JournalError};
+use crate::journal::{Journal, JournalError};
 use keepahead_core::event::{Arm, Block, Evidence, Interval, Outcome, Verdict, What};
 use rusqlite::Connection;
 use std::io::{self, Write};
@@ -11,6 +12,8 @@ use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
+    #[error(transparent)]
+    Opened(#[from] OpenError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error("output: {0}")]
@@ -31,8 +34,8 @@ pub struct Filter {
 /// Prints the stories of a state directory.
 pub fn run(state_dir: &Path, filter: &Filter, json: bool, out: &mut dyn Write) -> Result<(), HistoryError> {
     let path = Journal::path(state_dir);
-    let conn = match journal::open_read_only(&path) {
-        Err(JournalError::Absent { path }) => {
+    let conn = match opened::open(&path) {
+        Err(OpenError::Journal(JournalError::Absent { path })) => {
             if !json {
                 writeln!(out, "No journal at {} yet: `keepahead run` writes one.", path.display())?;
             }

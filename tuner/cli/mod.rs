@@ -21,6 +21,8 @@ pub mod history;
 mod holders;
 #[cfg(target_os = "linux")]
 mod machine;
+#[cfg(target_os = "linux")]
+mod opened;
 pub mod output;
 mod programs;
 #[cfg(target_os = "linux")]
@@ -31,6 +33,7 @@ pub mod replay;
 pub mod restore;
 #[cfg(target_os = "linux")]
 mod run;
+mod save;
 pub mod sim;
 #[cfg(target_os = "linux")]
 mod socket;
@@ -46,6 +49,7 @@ pub use machine::config_and_state_dir;
 pub use output::Format;
 pub use programs::{AdviseArgs, ExecArgs, Pattern};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -93,7 +97,7 @@ pub enum Verb {
     Exec(ExecArgs),
     /// Tell each trial's story from the journal.
     History(HistoryArgs),
-    /// Put the original values back by hand, where the present ones are still keepahead's.
+    /// Put the original values back by hand, where the present ones are still keepahead's; exit code 1 where no record says what was changed.
     Restore(RestoreArgs),
     /// Run the decisions of a journal again from its recorded windows and compare.
     Replay(ReplayArgs),
@@ -113,7 +117,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Tune this device only (bdi name, label or identity, as `keepahead devices` shows them; repeatable).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub device: Vec<String>,
     /// Leave after this time: 500ms, 60s, 5m, 1h.
     #[arg(long, value_parser = duration::parse)]
@@ -129,7 +133,7 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct HistoryArgs {
     /// Only this device (label or bdi name).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub device: Option<String>,
     /// Only the newest N.
     #[arg(long, value_name = "N")]
@@ -145,7 +149,7 @@ pub struct HistoryArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RestoreArgs {
     /// Only this device (label, bdi name or identity).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub device: Option<String>,
     /// Configuration file, for its state directory.
     #[arg(long, value_name = "FILE")]
@@ -168,7 +172,7 @@ pub struct ReplayArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RecordArgs {
     /// The device (label, bdi name or identity, as `keepahead devices` shows them).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub device: String,
     /// The trace to write; must not exist yet.
     #[arg(long, value_name = "FILE")]
@@ -203,7 +207,7 @@ pub struct SocketArgs {
 #[derive(Clone, Debug, Args)]
 pub struct TakeBackArgs {
     /// Only this device (label, bdi name or identity); without it all that were left.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", value_parser = NonEmptyStringValueParser::new())]
     pub device: Option<String>,
     #[command(flatten)]
     pub at: SocketArgs,
@@ -212,7 +216,7 @@ pub struct TakeBackArgs {
 #[derive(Clone, Debug, Args)]
 pub struct PinArgs {
     /// Label, bdi name or identity, as `keepahead devices` shows them.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", value_parser = NonEmptyStringValueParser::new())]
     pub device: String,
     /// read_ahead_kb: a power of two within [bounds] of the configuration.
     #[arg(value_name = "KIB")]
@@ -224,7 +228,7 @@ pub struct PinArgs {
 #[derive(Clone, Debug, Args)]
 pub struct UnpinArgs {
     /// Label, bdi name or identity.
-    #[arg(value_name = "DEVICE")]
+    #[arg(value_name = "DEVICE", value_parser = NonEmptyStringValueParser::new())]
     pub device: String,
     #[command(flatten)]
     pub at: SocketArgs,

@@ -53,9 +53,11 @@ mod probes {
     fn read_key(path: &Path) -> anyhow::Result<[u8; 16]> {
         let mut key = [0; 16];
         let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut key));
-        let wrong = |e| {
+        let wrong = |e: std::io::Error| {
+            let short = e.kind() == std::io::ErrorKind::UnexpectedEof;
+            let why = if short { "it has fewer than 16 bytes".to_owned() } else { e.to_string() };
             let way_out = "a key is a file of 16 bytes or more: head -c 16 /dev/urandom";
-            Refused::new(Exit::Usage, format!("--hash-key {}: {e}; {way_out}", path.display()))
+            Refused::new(Exit::Usage, format!("--hash-key {}: {why}; {way_out}", path.display()))
         };
         read.map_err(wrong)?;
         Ok(key)

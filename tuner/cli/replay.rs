@@ -3,7 +3,8 @@
 //! recorded. Takes a journal and a [`Replayable`], gives how many records were equal and the first that was not.
 
 use super::Format;
-use crate::journal::{self, JournalError};
+use super::opened::{self, OpenError};
+use crate::journal::JournalError;
 use keepahead_core::event::{Input, Record};
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub trait Replayable {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
+    #[error(transparent)]
+    Opened(#[from] OpenError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error("journal {path}: the checkpoint of segment {segment} does not fit this version: {why}")]
@@ -87,7 +90,7 @@ pub fn run(path: &Path, subject: &mut dyn Replayable, format: Format, out: &mut 
 
 /// Replays all that is kept, up to the first difference.
 pub fn replay(path: &Path, subject: &mut dyn Replayable) -> Result<Replayed, ReplayError> {
-    let conn = journal::open_read_only(path)?;
+    let conn = opened::open(path)?;
     let read = |source| JournalError::Read { path: path.into(), source };
     let mut done = Replayed::default();
     let mut run = None;

@@ -5,7 +5,10 @@
 use super::Format;
 use crate::journal::recover::{self, Knobs};
 use crate::journal::{AgentLock, Journal, JournalError, LockError, Notice, Outcome, Restored, RunInfo};
+use keepahead_core::device::BdiName;
+use keepahead_core::units::Kib;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,12 @@ pub enum RestoreError {
     Failed { failed: usize, all: usize },
     #[error("which values were changed is not known")]
     NothingKnown,
+    #[error(
+        "there is no record of changed values in {}: whether a device has a value of keepahead's is not known. If it ran with another state \
+         directory, name that (--state-dir, or --config FILE for its agent.state_dir); `keepahead devices` shows the present values",
+        .0.display()
+    )]
+    NoRecord(PathBuf),
     #[error("{0}: has no value of keepahead's; see `keepahead devices` for the names")]
     NoSuchDevice(String),
 }
@@ -33,12 +42,17 @@ pub fn run(
     out: &mut dyn Write,
 ) -> Result<(), RestoreError> {
     let mut said = Said { format, out };
-    if !state_dir.is_dir() {
-        said.note(&format!("Nothing to restore: there is no {}.", state_dir.display()))?;
-        return Ok(());
+    let lock = Journal::lock_path(state_dir);
+    // Before anything is made there: a new journal would know of nothing, and the next `restore` believe it.
+    if !has_record(state_dir) {
+        // An agent that has just begun.
+        if lock.exists() {
+            AgentLock::take(&lock)?;
+        }
+        return Err(RestoreError::NoRecord(state_dir.into()));
     }
-    let _lock = AgentLock::take(&Journal::lock_path(state_dir))?;
-    let restored = match Journal::open(state_dir, info.clone()) {
+    let _lock = AgentLock::take(&lock)?;
+    let (restored, kept) = match Journal::open(state_dir, info.clone()) {
         Ok((mut journal, notices)) => {
             for notice in &notices {
                 said.note(&notice.to_string())?;
@@ -47,14 +61,70 @@ pub fn run(
                 return Err(RestoreError::NothingKnown);
             }
             let (restored, noted) = journal.restore(device, knobs);
+            // Before the journal is closed: a reader that is the last leaves files beside it.
+            let kept = kept(state_dir, device, &info.boot_id, knobs).unwrap_or_default();
             if let Err(e) = noted.and_then(|()| journal.close()) {
                 said.note(&format!("the restoring could not be noted: {e}"))?;
             }
-            restored
+            (restored, kept)
         }
-        Err(e) => without_journal(state_dir, device, &info, knobs, &e, &mut said)?,
+        Err(e) => (without_journal(state_dir, device, &info, knobs, &e, &mut said)?, Vec::new()),
     };
-    report(state_dir, device, &restored, &mut said)
+    report(state_dir, device, &restored, &kept, &mut said)
+}
+
+/// Whether a run has left a journal or a restore file, readable or not.
+fn has_record(state_dir: &Path) -> bool {
+    let journal = Journal::path(state_dir);
+    let log = PathBuf::from(format!("{}-wal", journal.display()));
+    [journal, log, state_dir.join("restore.json")].iter().any(|file| match file.metadata() {
+        Ok(found) => found.len() > 0,
+        Err(e) => !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    })
+}
+
+/// A value that `on_exit = "keep"` has left in this boot and that is still there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    label: String,
+    bdi: BdiName,
+    value: Kib,
+    before: Kib,
+}
+
+/// As far as the journal can be read: this is told beside the restoring and never fails it.
+fn kept(state_dir: &Path, device: Option<&str>, boot_id: &str, knobs: &dyn Knobs) -> Option<Vec<Kept>> {
+    let connection = super::opened::open(&Journal::path(state_dir)).ok()?;
+    let sql = "SELECT identity, bdi, label, original_kib, last_written_kib, how FROM release JOIN run USING (run) \
+               WHERE run.boot_id = ?1 ORDER BY release.id";
+    let mut query = connection.prepare(sql).ok()?;
+    let mut rows = query.query([boot_id]).ok()?;
+    let mut kept: BTreeMap<String, Kept> = BTreeMap::new();
+    while let Some(row) = rows.next().ok()? {
+        let read = || -> rusqlite::Result<(String, Kept, String)> {
+            let (bdi, label) = (BdiName(row.get(1)?), row.get(2)?);
+            Ok((row.get(0)?, Kept { label, bdi, before: Kib(row.get(3)?), value: Kib(row.get(4)?) }, row.get(5)?))
+        };
+        let (identity, mut one, how) = read().ok()?;
+        match how.as_str() {
+            "kept_on_exit" => {
+                // Of a value that was kept twice, what was there before the first.
+                if let Some(earlier) = kept.get(&identity).filter(|earlier| earlier.value == one.before) {
+                    one.before = earlier.before;
+                }
+                kept.insert(identity, one);
+            }
+            // A later run has found the kept value and put it back.
+            "restored" => {}
+            _ => _ = kept.remove(&identity),
+        }
+    }
+    let still_there = |(identity, one): (String, Kept)| {
+        let named = device.is_none_or(|name| [&one.label, &one.bdi.0, &identity].iter().any(|n| *n == name));
+        let bdi = knobs.find(&identity, &one.bdi).filter(|_| named && one.value != one.before)?;
+        (knobs.read(&bdi).ok()? == one.value).then_some(Kept { bdi, ..one })
+    };
+    Some(kept.into_iter().filter_map(still_there).collect())
 }
 
 /// Where what becomes of each device is said.
@@ -100,12 +170,26 @@ fn damaged(state_dir: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.to_string_lossy().contains(".sqlite.damaged-")).collect()
 }
 
-fn report(state_dir: &Path, device: Option<&str>, restored: &[Restored], said: &mut Said<'_>) -> Result<(), RestoreError> {
+fn report(
+    state_dir: &Path,
+    device: Option<&str>,
+    restored: &[Restored],
+    kept: &[Kept],
+    said: &mut Said<'_>,
+) -> Result<(), RestoreError> {
+    for Kept { label, bdi, value, before } in kept {
+        said.note(&format!(
+            "{label}: kept on purpose at {value} by `on_exit = \"keep\"`; write {before} back by hand: \
+             echo {} > /sys/class/bdi/{}/read_ahead_kb",
+            before.0, bdi.0
+        ))?;
+    }
     if restored.is_empty() {
-        if let Some(name) = device {
+        if let Some(name) = device.filter(|_| kept.is_empty()) {
             return Err(RestoreError::NoSuchDevice(name.into()));
         }
-        said.note("Nothing to restore: no device has a value of keepahead's.")?;
+        let but = if kept.is_empty() { "" } else { " but what was kept on purpose" };
+        said.note(&format!("Nothing to restore: no device has a value of keepahead's{but}."))?;
         for damaged in damaged(state_dir) {
             said.note(&format!(
                 "{}: a damaged journal; where restore.json was damaged too, values may be left: compare `keepahead devices`",

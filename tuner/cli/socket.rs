@@ -55,7 +55,8 @@ fn refusal(refused: &ClientError) -> String {
             let (method, needs, user) = (word("method"), word("needs"), word("user"));
             format!("{method} needs the class {needs}, which {user} does not have; see [control] in the configuration")
         }
-        "Failed" | "Busy" => word("reason").to_owned(),
+        // Of one descriptor: what it is of is said around it.
+        "BadDescriptor" | "Failed" | "Busy" => word("reason").to_owned(),
         _ => refused.to_string(),
     }
 }
@@ -81,6 +82,8 @@ mod tests {
         assert_eq!(told("InvalidValue", pin), "value_kib = 65: allowed is a power of two from 4 to 16384");
         let device = json!({ "device": "sdz", "known": ["sda", "sdb"] });
         assert_eq!(told("NoSuchDevice", device), "no tunable device is called sdz; known are sda, sdb");
+        let directory = json!({ "index": 0, "reason": "a directory is not read through the page cache" });
+        assert_eq!(told("BadDescriptor", directory), "a directory is not read through the page cache");
         assert_eq!(told("Failed", json!({ "reason": "sda is not pinned" })), "sda is not pinned");
     }
 }

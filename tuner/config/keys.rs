@@ -29,6 +29,7 @@ pub enum Limit {
     Choice(&'static [&'static str]),
     Bool,
     Text,
+    AbsolutePath,
     LogFilter,
     Globs,
     Rules,
@@ -75,6 +76,7 @@ impl Limit {
             Limit::Choice(words) => words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(" or "),
             Limit::Bool => "true or false".into(),
             Limit::Text => "a string, not empty".into(),
+            Limit::AbsolutePath => "an absolute path".into(),
             Limit::LogFilter => "a level such as \"info\", or \"keepahead=debug\"".into(),
             Limit::Globs => "a list of strings, none empty".into(),
             Limit::Rules => {

@@ -185,7 +185,14 @@ fn set(slot: Slot<'_>, key: &Key, value: &DeValue<'_>) -> Result<(), String> {
             let written = value.as_str().ok_or_else(wrong)?;
             *v = modes.into_iter().find(|m| format!("{:04o}", m.bits()) == written).ok_or_else(wrong)?;
         }
-        Slot::Path(v) => *v = text(value).ok_or_else(wrong)?.into(),
+        Slot::Path(v) => {
+            let path = text(value).ok_or_else(wrong)?;
+            // Each verb would look for it in another place, from where it is called.
+            if key.limit == Limit::AbsolutePath && !path.starts_with('/') {
+                return Err(wrong());
+            }
+            *v = path.into();
+        }
         Slot::Text(v) => {
             let text = text(value).ok_or_else(wrong)?;
             if key.limit == Limit::LogFilter {
@@ -215,7 +222,7 @@ fn wrong_type(key: &Key, value: &DeValue<'_>) -> String {
             format!("wants a whole number{unit}, {}; not {}", key.limit.range(), kind(value))
         }
         Limit::Number { .. } => format!("wants a number{unit}, {}; not {}", key.limit.range(), kind(value)),
-        Limit::Choice(_) | Limit::Bool | Limit::Text | Limit::LogFilter | Limit::Globs | Limit::Rules => {
+        Limit::Choice(_) | Limit::Bool | Limit::Text | Limit::AbsolutePath | Limit::LogFilter | Limit::Globs | Limit::Rules => {
             format!("wants {}", key.limit.range())
         }
     }

@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = keys! {
         "policy", Limit::Choice(POLICIES), "", Policy(settings.policy), "Who proposes values: the rules, or the learned policy (docs/training.md says how good it is). Trials verify both alike.";
         "model", Limit::Text, "", Path(agent.model), "The learned policy's model: a file that `keepahead train --out` has written. \"shipped\": the one inside the program. Where it is refused, the rules go on.";
         "on_exit", Limit::Choice(ON_EXIT), "", OnExit(agent.on_exit), "Whether the original values come back when the agent leaves, or those in force then stay: proven ones, and what a person has pinned.";
-        "state_dir", Limit::Text, "", Path(agent.state_dir), "Where the journal, the restore file and their lock, agent.lock, live. --state-dir wins over it. Another lock, /run/keepahead.lock, keeps it to one agent a machine wherever this is.";
+        "state_dir", Limit::AbsolutePath, "", Path(agent.state_dir), "Where the journal, the restore file and their lock, agent.lock, live. --state-dir wins over it. Another lock, /run/keepahead.lock, keeps it to one agent a machine wherever this is.";
         "log", Limit::LogFilter, "", Text(agent.log), "What is logged to standard error, as a tracing filter. The environment variable KEEPAHEAD_LOG wins over it.";
     }
     "open_files" {
@@ -94,7 +94,7 @@ pub const KEYS: &[Key] = keys! {
     }
     "control" {
         "enabled", Limit::Bool, "", Bool(control.enabled), "Open the socket. A dry run never does.";
-        "socket", Limit::Text, "", Path(control.socket), "Where it is. A socket that systemd hands over wins over it.";
+        "socket", Limit::AbsolutePath, "", Path(control.socket), "Where it is. A socket that systemd hands over wins over it.";
         "mode", Limit::Choice(SOCKET_MODES), "", Mode(control.mode), "Who may connect: root, the group too, or every user.";
         "group", Limit::Text, "", Text(control.group), "Group of the socket, by name or number.";
         "monitor", Limit::Globs, "", Globs(control.monitor), "Who may look: Status, Devices, History, Trials.";

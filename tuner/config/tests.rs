@@ -116,6 +116,15 @@ fn what_a_run_would_refuse_is_found_with_its_line() {
 }
 
 #[test]
+fn a_path_that_depends_on_where_one_stands_is_refused() {
+    let text = "[agent]\nstate_dir = \"state\"\n[control]\nsocket = \"control.sock\"\n";
+    insta::assert_snapshot!(problems(text), @r#"
+    2: agent.state_dir = "state": wants an absolute path
+    4: control.socket = "control.sock": wants an absolute path
+    "#);
+}
+
+#[test]
 fn the_floor_is_never_zero_nor_below_a_page() {
     for bad in ["0", "3", "2", "-128", "5", "2097152", "999999999999999999999999"] {
         let said = problems(&format!("[bounds]\nfloor_kib = {bad}\n"));
@@ -196,6 +205,7 @@ fn value(limit: Limit) -> BoxedStrategy<String> {
         Limit::Choice(words) => proptest::sample::select(words).prop_map(|w| format!("\"{w}\"")).boxed(),
         Limit::Bool => any::<bool>().prop_map(|b| b.to_string()).boxed(),
         Limit::Text => quoted,
+        Limit::AbsolutePath => "\"/[a-z0-9/._-]{0,20}\"".boxed(),
         Limit::LogFilter => proptest::sample::select(&["\"warn\"", "\"keepahead=debug,info\""]).prop_map(str::to_owned).boxed(),
         Limit::Globs => proptest::collection::vec(quoted, 0..4).prop_map(|v| format!("[{}]", v.join(", "))).boxed(),
         Limit::Rules => {

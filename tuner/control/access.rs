@@ -96,6 +96,17 @@ impl Peer {
     }
 }
 
+/// An entry of a list that lets nobody in, because this machine knows no such user or group, and what it would be.
+pub fn names_nobody(entry: &str) -> Option<&'static str> {
+    // A number needs no name.
+    let number = |text: &str| text.parse::<u32>().is_ok();
+    match entry.strip_prefix('%') {
+        _ if entry == "*" => None,
+        Some(group) => (!number(group) && Group::from_name(group).ok().flatten().is_none()).then_some("group"),
+        None => (!number(entry) && User::from_name(entry).ok().flatten().is_none()).then_some("user"),
+    }
+}
+
 /// SO_PEERPIDFD (6.5 and later): the very process that connected, whatever became of its number.
 fn peer_pidfd(socket: &impl AsFd) -> Option<OwnedFd> {
     const SO_PEERPIDFD: i32 = 77;
@@ -147,6 +158,17 @@ mod tests {
         for list in [&["7"][..], &["user7"], &["%9"], &["*"], &["nobody-of-that-name", "user7"]] {
             assert!(may(&peer(7, &[9]), list), "{list:?}");
             assert!(list == ["*"] || !may(&peer(8, &[8]), list), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_names_nobody_is_told_apart() {
+        for entry in ["*", "root", "0", "%0", "%root", "4242"] {
+            assert_eq!(names_nobody(entry), None, "{entry}");
+        }
+        assert_eq!(names_nobody("no-such-user"), Some("user"));
+        for entry in ["%no-such-group", "%"] {
+            assert_eq!(names_nobody(entry), Some("group"), "{entry}");
         }
     }
 

@@ -22,6 +22,7 @@ mod transfer;
 mod window;
 mod workload;
 
+pub use access::names_nobody;
 pub use board::{AgentEnd, Board, DeviceState, Order, PressureMost, Snapshot, board};
 pub use error::ControlError;
 pub use limits::FILES_WITH_WINDOW;

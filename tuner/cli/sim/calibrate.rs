@@ -2,14 +2,15 @@
 //! `keepahead sim calibrate DEVICE`: measures a device and writes its profile. Takes a device, a time and a file; gives the profile and
 //! a table of what was measured against what the profile's model does. Asks before it loads a device that somebody uses.
 
+use super::input::bad;
 use crate::actuator::Roots;
 use crate::calibrate::{self, Point, Spot, Target};
-use crate::cli::{Exit, Refused};
+use crate::cli::{Exit, Refused, save};
 use anyhow::Context;
 use clap::Args;
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Rates that the model misses by more than this share are no description of the device. A good fit stays within 15 %.
@@ -39,9 +40,10 @@ pub fn run(args: &CalibrateArgs, roots: &Roots, said: &mut dyn Write, out: &mut 
     }
     if let Some(path) = &args.out {
         // Before the measurement: a wrong path should not cost its time.
-        anyhow::ensure!(!path.exists(), "{} exists: name another file, or remove it", path.display());
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        anyhow::ensure!(dir.is_dir(), "{}: there is no directory {}", path.display(), dir.display());
+        if path.symlink_metadata().is_ok() {
+            return Err(bad(path, "exists: name another file, or remove it"));
+        }
+        save::check(path)?;
     }
     writeln!(said, "reading from {} for {} s, nothing is written to it", target.path.display(), args.seconds)?;
     let points = calibrate::measure(&target, Duration::from_secs(args.seconds), |_| ())?;

@@ -3,8 +3,9 @@
 
 use super::input::{Input, InputArgs};
 use super::progress::Progress;
-use super::run::{ModelArgs, save, value_kib};
+use super::run::{ModelArgs, check_places, value_kib};
 use super::{Threads, exit};
+use crate::cli::save::{self, save};
 use crate::cli::{Exit, Format, Refused, output};
 use clap::Args;
 use keepahead_core::policy::Policy;
@@ -29,7 +30,7 @@ pub struct CompareArgs {
     /// Write the table's rows here.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Write plots (policies.svg, window.svg, hit-and-waste.svg) into this directory.
+    /// Write plots (policies.svg, window.svg, hit-and-waste.svg) into this directory, which is made where it is not there.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
     #[command(flatten)]
@@ -37,6 +38,7 @@ pub struct CompareArgs {
 }
 
 pub fn run(args: &CompareArgs, format: Format) -> anyhow::Result<Exit> {
+    check_places(args.csv.as_deref(), args.svg.as_deref())?;
     let comparison = one(args)?;
     if let Some(file) = &args.csv {
         save(file, &csv::csv(&comparison.rows)?)?;
@@ -89,6 +91,7 @@ fn plots(dir: &Path, c: &Comparison) -> anyhow::Result<()> {
     let of_interest = |row: &Row| !row.control.starts_with("static ") || Some(&row.control) == best.as_ref();
     let shown: Vec<&Report> =
         c.rows.iter().zip(&c.reports).filter(|(row, _)| of_interest(row)).map(|(_, report)| report).collect();
+    save::make(dir)?;
     save(&dir.join("policies.svg"), plot::policies(c)?.as_bytes())?;
     save(&dir.join("window.svg"), plot::window(&shown)?.as_bytes())?;
     save(&dir.join("hit-and-waste.svg"), plot::hit_and_waste(&shown)?.as_bytes())

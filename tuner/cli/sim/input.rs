@@ -3,7 +3,6 @@
 //! and the place in it.
 
 use crate::cli::{Exit, Refused};
-use anyhow::Context;
 use clap::Args;
 use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
@@ -34,7 +33,7 @@ pub struct MachineArgs {
     #[arg(long, value_name = "NAME")]
     pub trace_format: Option<TraceFormat>,
     #[command(flatten)]
-    pub replay: trace::ReplayArgs,
+    pub replay: trace::ReplayOptions,
 }
 
 /// Overrides for a single run.
@@ -79,13 +78,18 @@ impl Input {
     pub fn load(path: &Path, args: &MachineArgs) -> anyhow::Result<Input> {
         let is_scenario = args.trace_format.is_none() && path.extension().is_some_and(|e| e == "toml");
         let (kind, content) = if is_scenario {
-            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            if let Some(option) = args.replay.given() {
+                let message =
+                    format!("{option} is for traces; a scenario says itself how its programs read: leave {option} out");
+                return Err(bad(path, message));
+            }
+            let text = std::fs::read_to_string(path).map_err(|e| bad(path, e))?;
             (Kind::Scenario(Box::new(scenario(path, &text, args)?)), sweep::hash(text.as_bytes(), ""))
         } else {
             let (trace, content) = trace::Trace::load(path, args)?;
             (Kind::Trace(Box::new(trace)), content)
         };
-        let overrides = format!("{:?} {:?} {:?}", args.device_profile, args.memory_mib, args.replay);
+        let overrides = format!("{:?} {:?} {:?}", args.device_profile, args.memory_mib, args.replay.whole());
         Ok(Input { path: path.into(), hash: sweep::hash(content.as_bytes(), &overrides), kind })
     }
 
@@ -153,7 +157,7 @@ impl Input {
 fn profile(name: &str) -> anyhow::Result<toml::Table> {
     let profile = if name.ends_with(".toml") {
         let path = Path::new(name);
-        let text = std::fs::read_to_string(path).with_context(|| name.to_owned())?;
+        let text = std::fs::read_to_string(path).map_err(|e| bad(path, e))?;
         Profile::from_table(toml::from_str(&text).map_err(|e| bad(path, e))?).map_err(|e| bad(path, e))
     } else {
         Profile::named(name).map_err(|e| bad(Path::new("--device-profile"), e))

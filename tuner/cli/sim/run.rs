@@ -3,6 +3,7 @@
 
 use super::input::{Input, InputArgs};
 use super::progress::Progress;
+use crate::cli::save::{self, save};
 use crate::cli::{Exit, Format, output};
 use clap::Args;
 use keepahead_core::policy::Policy;
@@ -28,7 +29,7 @@ pub struct RunArgs {
     /// Write each second's figures of each disk here.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Write plots (window.svg, hit-and-waste.svg) into this directory.
+    /// Write plots (window.svg, hit-and-waste.svg) into this directory, which is made where it is not there.
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
 }
@@ -85,7 +86,14 @@ pub fn value_kib(text: &str) -> Result<Kib, String> {
     value.map(Kib).ok_or_else(|| format!("{text:?} is no read_ahead_kb: write a number of KiB from 0 to 1048576"))
 }
 
+/// Whether what is asked for beside the text can be written.
+pub(super) fn check_places(csv: Option<&Path>, svg: Option<&Path>) -> anyhow::Result<()> {
+    csv.map_or(Ok(()), save::check)?;
+    svg.map_or(Ok(()), save::check_directory)
+}
+
 pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
+    check_places(args.csv.as_deref(), args.svg.as_deref())?;
     let input = Input::load(&args.input.file, &args.input.machine)?;
     let learned = args.model.learned()?;
     let control = args.policy.control(&input.settings()?, &*learned);
@@ -97,6 +105,7 @@ pub fn run(args: &RunArgs, format: Format) -> anyhow::Result<Exit> {
         save(file, &csv::csv(&seconds(&report))?)?;
     }
     if let Some(dir) = &args.svg {
+        save::make(dir)?;
         save(&dir.join("window.svg"), plot::window(&[&report])?.as_bytes())?;
         save(&dir.join("hit-and-waste.svg"), plot::hit_and_waste(&[&report])?.as_bytes())?;
     }
@@ -138,22 +147,4 @@ fn seconds(report: &Report) -> Vec<Line<'_>> {
         }
     }
     report.disks.iter().flat_map(|d| d.seconds.iter().map(|s| line(&d.label, s))).collect()
-}
-
-/// Writes a whole file or leaves the old one: a reader never sees half of it.
-pub fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    use anyhow::Context;
-    use std::io::Write;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(bytes)?;
-        // Temporary files are private; results are as readable as any file of the user.
-        #[cfg(unix)]
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("{}: cannot be written", path.display()))
 }

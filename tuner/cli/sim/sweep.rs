@@ -2,12 +2,12 @@
 //! `keepahead sim sweep FILE… --out TABLE`: many runs into one Parquet table, in parts and in several goes; `sweep merge` puts tables
 //! together.
 
-use super::input::{Input, MachineArgs, generation};
+use super::input::{Input, MachineArgs, bad, generation};
 use super::progress::Progress;
-use super::run::{Who, save};
+use super::run::{Who, check_places};
 use super::{Threads, exit};
+use crate::cli::save::{self, save};
 use crate::cli::{Exit, Format, Refused, output};
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use keepahead_core::settings::PolicyName;
 use keepahead_core::units::Kib;
@@ -35,7 +35,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "VERSION,…", value_delimiter = ',', value_parser = kernels)]
     pub kernels: Vec<Kernels>,
     /// Seeds, with commas between [default: the scenario's].
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = seed)]
     pub seeds: Vec<u64>,
     /// Policies, with commas between: default, rules, learned, values in KiB, or `ladder` for 4 to 16384.
     #[arg(long, value_name = "POLICY,…", value_delimiter = ',', default_value = "default,ladder,rules", value_parser = policies)]
@@ -74,6 +74,10 @@ fn kernels(word: &str) -> Result<Kernels, String> {
     if word == "all" { Ok(Kernels(Generation::ALL.to_vec())) } else { generation(word).map(|one| Kernels(vec![one])) }
 }
 
+fn seed(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| format!("{word:?} is no seed: write whole numbers with commas between, such as 1,2,3"))
+}
+
 fn policies(word: &str) -> Result<Policies, String> {
     match word {
         "ladder" => Ok(Policies(ladder(Kib(4), Kib(16384)).into_iter().map(sweep::Who::Static).collect())),
@@ -98,6 +102,7 @@ fn merge(tables: &[PathBuf], out: &Path) -> anyhow::Result<Exit> {
 }
 
 fn sweep(args: &SweepArgs, out: &Path, format: Format) -> anyhow::Result<Exit> {
+    check_places(args.csv.as_deref(), None)?;
     let inputs = args.files.iter().map(|file| Input::load(file, &args.machine)).collect::<anyhow::Result<Vec<_>>>()?;
     let subjects: Vec<Subject> = inputs.iter().map(|input| subject(args, input)).collect();
     let mut controls: Vec<sweep::Who> = Vec::new();
@@ -108,6 +113,12 @@ fn sweep(args: &SweepArgs, out: &Path, format: Format) -> anyhow::Result<Exit> {
     }
     let mut rows = if out.exists() { read(out)? } else { Vec::new() };
     let cells = sweep::missing(sweep::cells(&subjects, &controls, args.shard), &subjects, &rows);
+    if !cells.is_empty() {
+        save::check(out)?;
+    } else if !out.exists() {
+        // A shard that has no run is a part of the whole, too.
+        save(out, &sweep::write(&rows)?)?;
+    }
     let seconds = cells.iter().map(|cell| inputs[cell.scenario].seconds()).sum();
     let progress = Progress::new(seconds)?;
     // Rows are told apart by the policy's name: a model of the user's own would pass for the one that ships.
@@ -162,6 +173,6 @@ fn show(args: &SweepArgs, rows: &[SweepRow], format: Format) -> anyhow::Result<(
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<SweepRow>> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    sweep::read(bytes).map_err(|e| super::input::bad(path, e))
+    let bytes = std::fs::read(path).map_err(|e| bad(path, e))?;
+    sweep::read(bytes).map_err(|e| bad(path, e))
 }

@@ -2,7 +2,7 @@
 //! `keepahead sim validate`: runs scripts on the real kernel and on a simulated one and compares what the two did, event by event. A
 //! difference is shortened to the shortest script that shows it and written down as a fixture.
 
-use crate::cli::{Exit, Format, Refused, output};
+use crate::cli::{Exit, Format, Refused, output, save};
 use crate::validate::Session;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -101,6 +101,7 @@ pub fn run(
     format: Format,
     simulate: impl Fn(&Script, &Environment) -> Vec<Event>,
 ) -> anyhow::Result<Exit> {
+    args.record.as_deref().map_or(Ok(()), save::check_directory)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
@@ -195,7 +196,7 @@ fn one_script(
     };
     outcome.events += real.steps.iter().map(|step| step.len() as u64).sum::<u64>();
     if let Some(dir) = &args.record {
-        return save(dir, &one.name, &real).map(|_| ());
+        return keep(dir, &one.name, &real).map(|_| ());
     }
     let simulated = told(session, simulate(&one.script, session.environment()));
     if compare(&real.events(), &simulated).is_none() {
@@ -239,14 +240,14 @@ fn shorten(
         found.map(|found| shortest = found).is_some()
     });
     let (recording, difference) = shortest;
-    let fixture = save(&args.save, &one.name, &recording)?;
+    let fixture = keep(&args.save, &one.name, &recording)?;
     let at = difference.as_ref().map_or(0, |found| recording.operation_of(found.at));
     let operation = recording.script.ops.get(at).map_or_else(String::new, |op| format!("{at}: {op}"));
     let difference = difference.map_or_else(String::new, |found| found.to_string());
     Ok(Found { name: one.name.clone(), operation, difference, fixture })
 }
 
-fn save(dir: &PathBuf, name: &str, recording: &Recording) -> anyhow::Result<PathBuf> {
+fn keep(dir: &PathBuf, name: &str, recording: &Recording) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let path = dir.join(format!("{name}.script"));
     std::fs::write(&path, recording.to_string()).with_context(|| path.display().to_string())?;

@@ -4,9 +4,9 @@
 
 mod card;
 
+use super::save::{self, save};
 use super::sim::input::bad;
 use super::sim::progress::Progress;
-use super::sim::run::save;
 use super::{Exit, Format, Refused, output};
 use anyhow::Context;
 use clap::Args;
@@ -60,10 +60,13 @@ pub fn run(args: &TrainArgs, format: Format) -> anyhow::Result<Exit> {
             Refused::new(Exit::Usage, "--out FILE for the model, or --data PARQUET for the data set, is missing").into()
         );
     }
+    for file in [args.out.as_ref(), args.card.as_ref(), new_data(args)].into_iter().flatten() {
+        save::check(file)?;
+    }
     let Some(rows) = rows(args)? else { return Ok(super::sim::exit(true)) };
     let bytes = training::write(&rows)?;
     let hash = keepahead_sim::sweep::hash(&bytes, "");
-    if let Some(path) = args.data.as_ref().filter(|path| !path.exists()) {
+    if let Some(path) = new_data(args) {
         save(path, &bytes)?;
     }
     let mut runs: Vec<u32> = rows.iter().map(|row| row.run).collect();
@@ -78,6 +81,11 @@ pub fn run(args: &TrainArgs, format: Format) -> anyhow::Result<Exit> {
         Format::Text => output::text(&told(&data, metrics.as_ref()))?,
     }
     Ok(Exit::Ok)
+}
+
+/// Where the data set is to be written.
+fn new_data(args: &TrainArgs) -> Option<&PathBuf> {
+    args.data.as_ref().filter(|path| !path.exists())
 }
 
 fn learn(args: &TrainArgs, out: &Path, rows: &[Row], data: &Data) -> anyhow::Result<Metrics> {

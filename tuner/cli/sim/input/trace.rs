@@ -3,7 +3,6 @@
 //! than memory works.
 
 use super::{MachineArgs, bad};
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use keepahead_core::units::{Kib, Nanos};
 use keepahead_sim::device::Profile;
@@ -24,19 +23,50 @@ pub enum Pace {
 
 /// How a trace is replayed; scenarios say it themselves.
 #[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
-    /// Traces: when accesses happen.
-    #[arg(long, value_enum, default_value = "recorded")]
-    pub pace: Pace,
-    /// Traces: recorded times divided by this.
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
-    pub speed: f64,
-    /// Traces: read_ahead_kb at the start, KiB.
-    #[arg(long, value_name = "KIB", default_value_t = 128)]
-    pub read_ahead_kb: u32,
+pub struct ReplayOptions {
+    /// Traces: when accesses happen [default: recorded].
+    #[arg(long, value_enum)]
+    pub pace: Option<Pace>,
+    /// Traces: recorded times divided by this [default: 1].
+    #[arg(long, value_name = "FACTOR")]
+    pub speed: Option<f64>,
+    /// Traces: read_ahead_kb at the start, KiB [default: 128].
+    #[arg(long, value_name = "KIB")]
+    pub read_ahead_kb: Option<u32>,
     /// Traces: replay what comes before the place where the trace is cut off or damaged.
     #[arg(long)]
     pub accept_damage: bool,
+}
+
+/// The same with the defaults. Its text is part of what a sweep knows a run by.
+#[derive(Clone, Debug)]
+pub struct ReplayArgs {
+    pace: Pace,
+    speed: f64,
+    read_ahead_kb: u32,
+    accept_damage: bool,
+}
+
+impl ReplayOptions {
+    pub fn whole(&self) -> ReplayArgs {
+        ReplayArgs {
+            pace: self.pace.unwrap_or(Pace::Recorded),
+            speed: self.speed.unwrap_or(1.0),
+            read_ahead_kb: self.read_ahead_kb.unwrap_or(128),
+            accept_damage: self.accept_damage,
+        }
+    }
+
+    /// One that was given, as it is written.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.pace.is_some(), "--pace"),
+            (self.speed.is_some(), "--speed"),
+            (self.read_ahead_kb.is_some(), "--read-ahead-kb"),
+            (self.accept_damage, "--accept-damage"),
+        ];
+        given.into_iter().find_map(|(given, option)| given.then_some(option))
+    }
 }
 
 pub struct Trace {
@@ -61,11 +91,12 @@ impl Trace {
         // Block traces know no processes: files go on side by side.
         let by = if format == TraceFormat::Keepahead { Streams::PerProcess } else { Streams::PerFile };
         let survey = Survey::of(&mut *source, by).map_err(|e| bad(path, e))?;
-        if let (Some(damage), false) = (&survey.damage, args.replay.accept_damage) {
+        let replay = args.replay.whole();
+        if let (Some(damage), false) = (&survey.damage, replay.accept_damage) {
             return Err(bad(path, format!("{damage}; --accept-damage replays what comes before")));
         }
         let memory = (mebibytes * f64::from(1 << 20)) as u64;
-        Ok((Trace { format, survey, profile, memory, replay: args.replay.clone() }, content))
+        Ok((Trace { format, survey, profile, memory, replay }, content))
     }
 
     pub fn spec(&self, path: &Path, kernel: Generation, seed: u64) -> anyhow::Result<(Spec, Replay)> {
@@ -99,16 +130,15 @@ impl Trace {
 }
 
 fn source(path: &Path, format: Option<TraceFormat>) -> anyhow::Result<(TraceFormat, Box<dyn Source>)> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let file = File::open(path).map_err(|e| bad(path, e))?;
     open(Box::new(file), format, &ReadOptions::default()).map_err(|e| bad(path, e))
 }
 
 fn hash(path: &Path) -> anyhow::Result<String> {
-    let named = || path.display().to_string();
-    let mut file = File::open(path).with_context(named)?;
+    let mut file = File::open(path).map_err(|e| bad(path, e))?;
     let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 20]);
     loop {
-        match file.read(&mut buffer).with_context(named)? {
+        match file.read(&mut buffer).map_err(|e| bad(path, e))? {
             0 => return Ok(hasher.finish()),
             read => hasher.write(&buffer[..read]),
         }
