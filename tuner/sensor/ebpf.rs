@@ -71,14 +71,24 @@ impl EbpfSensor {
         EbpfSensor::open_without(places, &[])
     }
 
+    /// Without what the threads of one process demand, by its id as the kernel's first PID namespace has it: an agent that prefetches would tune a
+    /// device for its own reads.
+    pub fn open_ignoring(places: &Places, tgid: u32) -> Result<EbpfSensor, SensorError> {
+        EbpfSensor::open_with(places, &[], tgid)
+    }
+
     /// Without the ways in `barred` wherever a hook has others, so that a young kernel can try what an old one has to use.
     pub fn open_without(places: &Places, barred: &[How]) -> Result<EbpfSensor, SensorError> {
+        EbpfSensor::open_with(places, barred, 0)
+    }
+
+    fn open_with(places: &Places, barred: &[How], ignored: u32) -> Result<EbpfSensor, SensorError> {
         let btf = kernel_btf(places)?;
         permitted(places)?;
         let mut refused: Vec<(&'static str, String)> = Vec::new();
         loop {
             let plan = plan(&btf, &refused, barred);
-            match load(places, &plan)? {
+            match load(places, &plan, ignored)? {
                 Ok((maps, apart, links)) => return EbpfSensor::start(places, plan, maps, apart, links),
                 Err(failure) => {
                     let out = match failure.program {
@@ -344,7 +354,7 @@ fn has_task_storage() -> bool {
 }
 
 /// Loads and attaches a plan. The inner error is one that another plan may avoid.
-fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorError> {
+fn load(places: &Places, plan: &Plan, ignored: u32) -> Result<Result<Loaded, Failure>, SensorError> {
     let slots = (bdi_names(&places.sys)?.len() + SLOT_HEADROOM).min(SLOTS - GROUPS as usize) as u32;
     let mut storage = MaybeUninit::uninit();
     let mut open = skel::SensorSkelBuilder::default().open(&mut storage).map_err(|e| failed("object", e))?;
@@ -355,6 +365,7 @@ fn load(places: &Places, plan: &Plan) -> Result<Result<Loaded, Failure>, SensorE
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.slots = slots;
         rodata.has_task_storage = storage_of_tasks;
+        rodata.own_tgid = ignored;
         rodata.seed = RandomState::new().hash_one(std::process::id());
     }
     for mut program in open.open_object_mut().progs_mut() {

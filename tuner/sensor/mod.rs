@@ -178,13 +178,21 @@ pub fn open(prefer_ebpf: bool, places: &Places) -> (Box<dyn Sense>, Option<Senso
         return (coarse(), None);
     }
     #[cfg(feature = "ebpf")]
-    let opened = EbpfSensor::open(places).map(|s| Box::new(s) as Box<dyn Sense>);
+    let opened = EbpfSensor::open_ignoring(places, own_tgid(places)).map(|s| Box::new(s) as Box<dyn Sense>);
     #[cfg(not(feature = "ebpf"))]
     let opened: Result<Box<dyn Sense>, SensorError> = Err(SensorError::NotBuilt);
     match opened {
         Ok(sensor) => (sensor, None),
         Err(why) => (coarse(), Some(why)),
     }
+}
+
+/// This process as BPF programs see it; 0 in a PID namespace of its own, where it cannot know.
+#[cfg(feature = "ebpf")]
+fn own_tgid(places: &Places) -> u32 {
+    // `PROC_PID_INIT_INO`, include/linux/proc_ns.h.
+    let is_first = std::fs::read_link(places.proc.join("self/ns/pid")).is_ok_and(|ns| ns.as_os_str() == "pid:[4026531836]");
+    if is_first { std::process::id() } else { 0 }
 }
 
 /// Names in `/sys/class/bdi`.
