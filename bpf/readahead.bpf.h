@@ -195,6 +195,8 @@ static __always_inline void on_add(struct folio *folio)
 		return;
 	c->events++;
 	t->step = bpf_ktime_get_ns();
+	if (t->kind == DEMAND_FAULT) /* no work of the program's */
+		t->mmap_last = t->step;
 	from = first > t->start ? first : t->start;
 	to = last + 1 < t->end ? last + 1 : t->end;
 	if (from >= to) {

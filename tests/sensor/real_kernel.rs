@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const EXT4: &[&str] = &["mkfs.ext4", "-q", "-F"];
 
@@ -31,6 +32,25 @@ fn sequential_read_cold_then_cached() {
     let cached = counted(&mut sensor, &bed.bdi(), || read_through(&path, 4096));
     assert_eq!((cached.read_pages, cached.read_miss, cached.read_late, cached.spec_added), (pages, 0, 0, 0));
     assert_eq!(cached.hit_ratio(), Some(1.0));
+}
+
+#[test]
+fn a_process_that_is_left_out_demands_nothing() {
+    if sensor(0).is_none() {
+        return;
+    }
+    if fs::read_link("/proc/self/ns/pid").unwrap().as_os_str() != "pid:[4026531836]" {
+        return println!("skipped: another PID namespace, where one's own id is not what the kernel knows");
+    }
+    let mut sensor = EbpfSensor::open_ignoring(&Places::default(), std::process::id()).unwrap();
+    let bed = Loop::new(EXT4, "200M");
+    let path = bed.file("data", 16);
+    let c = counted(&mut sensor, &bed.bdi(), || read_through(&path, 4096));
+    assert_eq!((c.read_pages, c.read_miss, c.windows, c.spec_added), (0, 0, 0, 0));
+    let mut cat = Command::new("cat");
+    cat.arg(&path).stdout(std::process::Stdio::null());
+    let c = counted(&mut sensor, &bed.bdi(), || assert!(cat.status().unwrap().success()));
+    assert_eq!(c.read_pages, 16 * PAGES_PER_MIB);
 }
 
 #[test]
@@ -76,6 +96,33 @@ fn random_mmap_with_a_large_window_wastes() {
     assert!(c.spec_used * 20 < c.spec_added);
     assert!(c.mmap_stall_ns > 0);
     assert!(c.windows >= 20 && c.window_pages / c.windows > 256);
+}
+
+#[test]
+fn work_between_faults_that_a_small_window_leaves_to_one_neighbourhood_is_seen() {
+    const WORK: Duration = Duration::from_micros(50);
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    // Reads four pages around a fault, of the sixteen that a fault maps where they are cached.
+    bed.set(16);
+    let path = bed.file("data", 400);
+    let places = places(400 * PAGES_PER_MIB - 5, 90);
+    let work = || {
+        let begin = Instant::now();
+        while begin.elapsed() < WORK {}
+    };
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let file = File::open(&path).unwrap();
+        let map = Mapping::new(&file);
+        for page in &places {
+            for near in [0, 5] {
+                map.touch(*page as usize + near);
+                work();
+            }
+        }
+    });
+    let done = 2 * places.len() as u64 * WORK.as_nanos() as u64;
+    assert!(c.mmap_think_ns * 100 >= done * 90, "{} of {done} ns", c.mmap_think_ns);
 }
 
 #[test]

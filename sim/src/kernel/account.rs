@@ -10,6 +10,8 @@ use keepahead_core::units::Nanos;
 pub const FAULT_AROUND: u64 = 16;
 /// Gaps between faults count as work up to here (`THINK_MAX_NS` of the probes).
 const THINK_MAX: u64 = 250_000;
+/// Of each gap this is the kernel's own work (`FAULT_COST_NS`).
+const FAULT_COST: u64 = 1_000;
 const STREAMS: usize = 8;
 const LARGE_FOLIO_PAGES: u64 = 512;
 
@@ -125,15 +127,15 @@ impl Probe {
         let VisibleFault { file, first, last, is_fault } = fault;
         let own = take_pending(store, file, first, first);
         let mut used = own;
+        if self.mmap_last.0 != 0 {
+            c.mmap_think_ns += now.since(self.mmap_last).0.min(THINK_MAX).saturating_sub(FAULT_COST);
+        }
         let s = &mut self.mmap[place(file)];
         if s.file == file && first <= s.end && last >= s.next {
             self.demand = Demand::None;
         } else {
             c.faults += 1;
             c.events += 1;
-            if self.mmap_last.0 != 0 {
-                c.mmap_think_ns += now.since(self.mmap_last).0.min(THINK_MAX);
-            }
             let mut pages = 1;
             if s.file == file && within_reach(store, file, s.next, first) {
                 pages = first.abs_diff(s.next);
@@ -159,6 +161,11 @@ impl Probe {
             self.demand = Demand::Fault(first);
             self.own = own;
         }
+        self.mmap_last = now;
+    }
+
+    /// The faulting task itself has added pages until `now`: no work of the program's.
+    pub fn fault_added(&mut self, now: Nanos) {
         self.mmap_last = now;
     }
 
@@ -236,4 +243,25 @@ fn within_reach(store: &Store, file: u32, from: u64, to: u64) -> bool {
     let folio = &store.folios[id as usize];
     let first = u64::from(folio.index);
     if to > from { to <= first + folio.pages() } else { to + FAULT_AROUND >= first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_between_two_faults_of_one_fault_around_window_is_work() {
+        let (mut probe, mut c, mut store) = (Probe::default(), Counters::default(), Store::default());
+        let file = store.add_file();
+        let mut touch = |page: u64, at: u64| {
+            for (first, last, is_fault) in [(0, 15, false), (page, page, true)] {
+                probe.fault(&mut c, &mut store, Nanos(at), VisibleFault { file, first, last, is_fault });
+            }
+        };
+        touch(2, 1_000);
+        touch(13, 51_000);
+        touch(7, 91_000);
+        // Less what the kernel takes for the second and the third.
+        assert_eq!((c.faults, c.mmap_think_ns), (1, 88_000));
+    }
 }

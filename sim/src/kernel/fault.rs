@@ -207,6 +207,8 @@ impl Kernel {
         }
         let request = u64::from(ra.ra_pages);
         self.async_ra(open, call.cgroup, probe, now, id, (call.page, request));
+        // The window goes to the disk after its last page.
+        probe.fault_added(Nanos(now.0.saturating_sub(cpu::SUBMIT)));
         true
     }
 

@@ -72,8 +72,8 @@ counters! {
         mmap_late,
         /// Time that faulting tasks slept for their page, ns.
         mmap_stall_ns,
-        /// Time that faulting tasks spent between faults (each gap capped at 250 µs), ns: the measure of work done through mappings,
-        /// because touches of mapped pages are invisible.
+        /// Time that faulting tasks spent between faults (each gap capped at 250 µs, less a microsecond for the kernel's own work), ns: the
+        /// measure of work done through mappings, because touches of mapped pages are invisible.
         mmap_think_ns,
         /// Pages brought in by readahead beyond what was demanded (weighted).
         spec_added,
