@@ -274,7 +274,8 @@ fn a_value_left_undecided_is_tried_once_more_and_no_more() {
 #[test]
 fn a_reason_is_said_once_though_its_figures_move() {
     for learned in [false, true] {
-        let mut world = one(SCAN, 128, 3);
+        let mut world = World::new(Settings { check_share: 0.0, ..Settings::default() }, 3);
+        world.add(device("7:0", "loop0", 128), SCAN, noisy);
         if learned {
             world.policy = Box::new(Learned::shipped().unwrap());
         }
@@ -347,6 +348,21 @@ fn a_kept_value_that_has_become_wrong_is_noticed_and_replaced() {
     let mut unchecked = turned(300.0, 0.0);
     unchecked.run(1390.0);
     assert!(knob(&unchecked) >= 512, "without checks nobody notices: {} KiB", knob(&unchecked));
+}
+
+#[test]
+fn a_kept_value_is_checked_also_while_what_the_policy_wants_is_vetoed() {
+    // A volume that could be served better still: the rules ask for more at every window.
+    let mut world = World::new(Settings::default(), 3);
+    let response =
+        move |kib: Kib, t: f64, noise: f64| noisy(kib, t, noise) * if t > 60.0 && kib >= Kib(256) { 10.0 } else { 1.0 };
+    world.add(device("7:0", "loop0", 128), SCAN, response);
+    world.run(6.0);
+    let kept = knob(&world);
+    assert!(kept >= 256, "{kept} KiB");
+    world.memory_pressure = Some(90.0);
+    world.run(1200.0);
+    assert_eq!(knob(&world), 128, "kept: {kept} KiB");
 }
 
 #[test]

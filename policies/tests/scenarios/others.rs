@@ -2,9 +2,10 @@
 //! A person and the kernel, who write the knob too.
 
 use super::world::{Load, World};
-use super::{SCAN, knob, one};
+use super::{SCAN, knob, one, turned};
 use keepahead_core::device::{BdiName, QueueLimits};
-use keepahead_core::event::{Input, What, Writer};
+use keepahead_core::event::{Because, Input, What, Writer};
+use keepahead_core::settings::Settings;
 use keepahead_core::units::Kib;
 
 #[test]
@@ -48,6 +49,59 @@ fn a_pinned_device_is_left_alone_and_goes_back_to_what_it_had() {
     assert_eq!(knob(&world), 128);
     world.run(60.0);
     assert!(knob(&world) >= 256, "{} KiB", knob(&world));
+}
+
+#[test]
+fn a_kept_value_that_a_pin_interrupts_is_checked_afterwards_as_before() {
+    let mut world = turned(60.0, 0.01);
+    world.run(40.0);
+    let kept = knob(&world);
+    assert!(kept >= 512, "{kept} KiB");
+    let bdi = BdiName("7:0".into());
+    world.feed(Input::Pin { now: world.now, bdi: bdi.clone(), value: Kib(64) });
+    world.run(30.0);
+    world.feed(Input::Unpin { now: world.now, bdi });
+    assert_eq!(knob(&world), kept);
+    world.run(1200.0);
+    assert!(knob(&world) <= 128, "it has become wrong meanwhile: {} KiB", knob(&world));
+}
+
+#[test]
+fn a_kept_value_that_new_bounds_leave_out_gives_way_to_the_original() {
+    let mut world = one(SCAN, 128, 5);
+    world.run(40.0);
+    assert!(knob(&world) >= 512, "{} KiB", knob(&world));
+    let settings = Settings { ceiling: Kib(256), ..Settings::default() };
+    world.feed(Input::Settings { now: world.now, settings: Box::new(settings) });
+    world.run(1.0);
+    assert_eq!(knob(&world), 128);
+    assert!(world.records.iter().any(|r| matches!(r.what, What::GaveWay { because: Because::Bounds { .. }, .. })));
+    world.run(60.0);
+    assert_eq!(knob(&world), 256, "what the bounds leave is tried");
+}
+
+#[test]
+fn a_value_that_could_not_be_put_back_is_put_back_when_it_can_be() {
+    let mut world = one(SCAN, 128, 5);
+    while !world.state.on_trial() {
+        world.run(0.1);
+    }
+    assert!(knob(&world) > 128);
+    world.devices.values_mut().next().unwrap().fail_writes = true;
+    world.run(600.0);
+    let left = knob(&world);
+    assert!(left > 128, "a trial's value is left behind");
+    let before = world.records.len();
+    assert!(!world.state.on_trial());
+    world.devices.values_mut().next().unwrap().fail_writes = false;
+    world.run(61.0);
+    let began = |r: &keepahead_core::event::Record| matches!(r.what, What::TrialStarted { from, .. } if from != Kib(128));
+    assert!(!world.records[before..].iter().any(began), "nothing is tried from there");
+    let applied = world.records[before..].iter().find_map(|r| match &r.what {
+        What::Applied { applied } => Some(applied.wanted),
+        _ => None,
+    });
+    assert_eq!(applied, Some(Kib(128)));
 }
 
 #[test]

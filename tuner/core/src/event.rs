@@ -282,6 +282,8 @@ pub enum Because {
     Polluting { kept: f64, now: f64 },
     /// Another pattern is seen than the value was kept for, and nothing that could be tried is proven for that.
     OtherPattern { kept_for: Pattern, seen: Pattern },
+    /// The configuration was read anew, and its bounds leave the value out.
+    Bounds { floor: Kib, ceiling: Kib },
 }
 
 impl fmt::Display for Because {
@@ -292,6 +294,9 @@ impl fmt::Display for Because {
             }
             Because::OtherPattern { kept_for, seen } => {
                 write!(f, "it was kept for {kept_for} access, and for {seen} there is no proven value to try")
+            }
+            Because::Bounds { floor, ceiling } => {
+                write!(f, "it is outside the bounds of the configuration, {floor} to {ceiling}")
             }
         }
     }

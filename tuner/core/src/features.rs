@@ -150,7 +150,8 @@ pub fn evidence(span: &Span) -> Evidence {
         coverage: c.coverage(),
         timeliness: c.timeliness(),
         waste_mib_per_s: mib(span.per_second(c.spec_evicted * PAGE_BYTES)),
-        amplification: ratio(c.dev_read_bytes, uncached),
+        // What a workload's files read is not seen at the disk.
+        amplification: (c.dev_read_bytes > 0).then(|| ratio(c.dev_read_bytes, uncached)).flatten(),
         stall_ms_per_mib: (demanded_mib > 0.0).then(|| c.stall_ns() as f64 / 1e6 / demanded_mib),
         stall_share: f.stall_share,
         run_pages: f.run(),

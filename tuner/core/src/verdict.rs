@@ -150,9 +150,14 @@ impl Look<'_> {
         let ratio = harm(&self.stalls)?;
         let percent = (ratio.exp() - 1.0) * 100.0;
         Some(match ratio > self.settings.stall_margin.ln() {
-            true => (Outcome::Aborted, format!("stall seems {percent:.0} % worse than in the old blocks and before them")),
+            true => (Outcome::Aborted, format!("stall seems {percent:.0} % worse than {}", self.old_ones())),
             false => (Outcome::Reverted, "no gain in sight, and harm cannot be excluded".into()),
         })
+    }
+
+    /// What the new blocks were compared with.
+    fn old_ones(&self) -> &'static str {
+        if self.stalls.old.is_empty() { "before the trial" } else { "in the old blocks and before them" }
     }
 
     /// Why the new value stays, if it was shown to improve cache hits.
@@ -209,6 +214,9 @@ impl Look<'_> {
         }
         if worse_elsewhere(self.seen.others, 1.0 - self.settings.confidence) {
             return Some((Outcome::Reverted, "another device got worse".into()));
+        }
+        if self.improved().is_some() && self.pairs < self.pairs_max() && !known_elsewhere(self.seen) {
+            return None;
         }
         if let Some(reason) = self.improved() {
             let percent = wasted * 100.0;
@@ -269,11 +277,30 @@ fn harm(stalls: &Samples) -> Option<f64> {
 }
 
 fn worse_elsewhere(others: &[Vec<(Arm, f64)>], alpha: f64) -> bool {
-    let arm = |logs: &[(Arm, f64)], arm| logs.iter().filter(|(a, _)| *a == arm).map(|(_, log)| *log).collect::<Vec<f64>>();
     others.iter().any(|logs| {
-        let (new, old) = (arm(logs, Arm::New), arm(logs, Arm::Old));
-        new.len() >= 3 && old.len() >= 2 && bounds(&new, &old, alpha, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln()
+        let (new, old) = by_arm(logs);
+        enough(&new, &old) && bounds(&new, &old, alpha, STALL_SPREAD_MIN).low > OTHERS_MARGIN.ln()
     })
+}
+
+/// Blocks of another device from which it is told whether it got worse.
+fn enough(new: &[f64], old: &[f64]) -> bool {
+    new.len() >= 3 && old.len() >= 2
+}
+
+/// Whether that can be told of every device that was busy in most blocks.
+fn known_elsewhere(seen: &Seen) -> bool {
+    let mut busy = seen.others.iter().filter(|logs| logs.len() * 2 > seen.blocks.len());
+    busy.all(|logs| {
+        let (new, old) = by_arm(logs);
+        enough(&new, &old)
+    })
+}
+
+/// Of the new value's blocks, and of the old one's.
+fn by_arm(logs: &[(Arm, f64)]) -> (Vec<f64>, Vec<f64>) {
+    let of = |arm| logs.iter().filter(|(a, _)| *a == arm).map(|(_, log)| *log).collect();
+    (of(Arm::New), of(Arm::Old))
 }
 
 fn mean(of: &[f64]) -> f64 {

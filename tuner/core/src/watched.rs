@@ -21,7 +21,7 @@ use crate::window::{Mark, Slots};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Times that a value is written again after the kernel recomputed it or a write failed, before it is left as it is.
+/// Times that a value is written again after the kernel recomputed it, or made something else of it, before it is left as it is.
 const REWRITE_MOST: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(crate) enum Mode {
     /// A person fixed the value; `before` comes back with the end of the pin.
     Pinned {
         before: Kib,
+        #[serde(default)]
+        standing: Option<Standing>,
     },
 }
 
@@ -70,6 +72,8 @@ pub struct Watched {
     #[serde(default)]
     standing: Option<Standing>,
     rewritten: u32,
+    #[serde(default)]
+    again: Again,
     /// After a larger value was taken back: the mean window before it, pages. Streams that still run with larger ones say nothing
     /// of the present value.
     left_over: Option<(f64, Nanos)>,
@@ -84,6 +88,16 @@ pub struct Watched {
     beside_trial: Option<Nanos>,
     /// What was last said, so that nothing is said twice.
     said: Option<Said>,
+}
+
+/// Writing what was not written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Again {
+    /// Writes in a row that failed.
+    failed: u32,
+    /// Of which the kernel made something else.
+    refused: u32,
+    at: Nanos,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +126,7 @@ impl Watched {
             cool: CoolDown::default(),
             standing: None,
             rewritten: 0,
+            again: Again::default(),
             left_over: None,
             oversized: None,
             regions: Regions::default(),
@@ -196,11 +211,11 @@ impl Watched {
         if self.on_trial() {
             return self.tick_trial(mark, around, out);
         }
-        if self.current() != self.home && self.rewritten < REWRITE_MOST {
-            // A write failed and left a trial's value behind, or a pin's was not done.
-            self.rewritten += 1;
-            let why = if self.pinned() { SetReason::Pinned } else { SetReason::Revert };
-            return self.set(self.home, why, out);
+        if self.current() != self.home && self.again.refused < REWRITE_MOST {
+            return self.write_again(around.now, out);
+        }
+        if self.is_out_of_bounds(around, out) {
+            return;
         }
         if self.shared_trial(around).is_some() {
             self.beside_trial = Some(around.now);

@@ -67,6 +67,7 @@ fn false_keeps(bench: &Bench) -> Vec<Value> {
         ("autocorrelated", Noise::Autocorrelated, "AR(1) between blocks, phi 0.5 to 0.9, spread 0.15"),
         ("drift", Noise::Drift, "a slope of up to 5 % a block, or a random walk of 5 % a block"),
         ("bursty", Noise::Bursty, "Pareto bursts (index 1.5) of three blocks on average"),
+        ("rare_windows", Noise::RareWindows, "white; a window comes every 1 to 3 s, and all waits follow it"),
     ];
     let row = |(i, (name, noise, note)): (usize, (&str, Noise, &str))| {
         let ended = bench.run(i as u64, noise, |_| 1.0);
@@ -79,6 +80,7 @@ fn power(bench: &Bench) -> Vec<Value> {
     let (tenth, half) = (bench.run(10, Noise::White, |_| 0.9), bench.run(11, Noise::White, |_| 0.5));
     let correlated = bench.run(12, Noise::AutocorrelatedTestbed, |_| 0.9);
     let (bursty, wild) = (bench.run(14, Noise::Bursty, |_| 0.5), bench.run(15, Noise::Wild, |_| 0.5));
+    let rare = bench.run(16, Noise::RareWindows, |_| 0.5);
     let none = bench.run(13, Noise::White, |_| 1.0);
     let found = |ended: &Ended| kept(ended) && ended.blocks <= FOUND_WITHIN;
     let note = format!("stall -10 %, found within {FOUND_WITHIN} blocks, spread of a block's log stall {BLOCK_SPREAD}");
@@ -98,6 +100,12 @@ fn power(bench: &Bench) -> Vec<Value> {
             "stall halved, bursts as in false_keep_percent",
         ),
         bench.row("power_halved_percent.wild", percent(&wild, found), "percent", "stall halved, a block's spread 0.3"),
+        bench.row(
+            "power_halved_percent.rare_windows",
+            percent(&rare, found),
+            "percent",
+            "stall halved, windows as in false_keep_percent",
+        ),
         bench.row("blocks_to_verdict_median", median_blocks(&tenth, kept), "blocks", "stall -10 %, kept"),
         bench.row("blocks_to_verdict_median.halved", median_blocks(&half, kept), "blocks", "stall halved, kept"),
         bench.row("blocks_to_verdict_median.no_effect", median_blocks(&none, |_| true), "blocks", "no effect"),

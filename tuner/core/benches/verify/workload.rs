@@ -33,7 +33,15 @@ pub enum Noise {
     Bursty,
     /// White, six times [`BLOCK_SPREAD`].
     Wild,
+    /// White, and all waits follow windows that come a second or more apart: what is read at a steady rate is cached but for a slow stream.
+    RareWindows,
 }
+
+/// Pages demanded a tick where windows are rare, and pages of a window.
+const STEADY: u64 = 300;
+const WINDOW: u64 = 128;
+/// Ticks after a window in which it is waited for.
+const WAITED: u64 = 3;
 
 /// How a trial ended.
 pub struct Ended {
@@ -81,7 +89,7 @@ impl Slow {
 
     fn next(&mut self, random: &mut impl Rng) -> f64 {
         match self.noise {
-            Noise::White | Noise::Wild => {}
+            Noise::White | Noise::Wild | Noise::RareWindows => {}
             Noise::Autocorrelated | Noise::AutocorrelatedTestbed => {
                 self.level = self.phi * self.level + self.spread() * (1.0 - self.phi * self.phi).sqrt() * normal(random);
             }
@@ -108,10 +116,48 @@ impl Slow {
 struct Reader {
     mark: Mark,
     slow: Slow,
+    /// Ticks between two windows, where they are rare, and since the last one.
+    between: u64,
+    since: u64,
 }
 
 impl Reader {
+    fn new(noise: Noise, random: &mut impl Rng) -> Reader {
+        let mark = Mark { at: Nanos(random.gen_range(0..1 << 40)), counters: Counters::default() };
+        let between = random.gen_range(10..=30);
+        Reader { mark, slow: Slow::new(noise, random), between, since: random.gen_range(0..between) }
+    }
+
     fn live(&mut self, ratio: f64, random: &mut impl Rng) {
+        match self.slow.noise {
+            Noise::RareWindows => self.live_by_windows(ratio, random),
+            _ => self.live_closed(ratio, random),
+        }
+    }
+
+    fn live_by_windows(&mut self, ratio: f64, random: &mut impl Rng) {
+        let noise = self.slow.next(random);
+        let c = &mut self.mark.counters;
+        c.read_pages += STEADY;
+        c.read_requests += STEADY;
+        c.seq_requests += STEADY;
+        c.seq_pages += STEADY;
+        self.since += 1;
+        if self.since >= self.between {
+            self.since = 0;
+            c.windows += 1;
+            c.window_pages += WINDOW;
+            c.spec_added += WINDOW;
+            c.spec_used += WINDOW;
+        }
+        if self.since < WAITED {
+            c.read_late += WINDOW / WAITED;
+            c.read_stall_ns += (0.5 * TICK.0 as f64 * noise.exp() * ratio) as u64;
+        }
+        self.mark.at = self.mark.at + TICK;
+    }
+
+    fn live_closed(&mut self, ratio: f64, random: &mut impl Rng) {
         let noise = self.slow.next(random);
         let wait = WAIT * noise.exp() * ratio;
         let pages = TICK.0 as f64 / (wait + THINK);
@@ -132,8 +178,7 @@ impl Reader {
 
 /// So many seconds without a trial, then one to its end.
 pub fn trial(id: u64, ratio: f64, noise: Noise, (seconds, settings): (u32, &TrialSettings), random: &mut impl Rng) -> Ended {
-    let start = Mark { at: Nanos(random.gen_range(0..1 << 40)), counters: Counters::default() };
-    let mut reader = Reader { mark: start, slow: Slow::new(noise, random) };
+    let mut reader = Reader::new(noise, random);
     let mut before: Vec<Span> = Vec::new();
     for _ in 0..seconds {
         let from = reader.mark;

@@ -51,6 +51,34 @@ fn constant(effect: f64) -> impl Fn(usize, Arm) -> f64 {
 }
 
 #[test]
+fn nothing_is_kept_before_it_is_known_of_a_busy_neighbour() {
+    let (new, old) = (
+        Comparison { log_stall: -0.7, hit_change: 0.0, mapped: 0.0 },
+        Comparison { log_stall: 0.0, hit_change: 0.0, mapped: 0.0 },
+    );
+    // Four of the new value, one of the old: the gain is plain, and one block says nothing of the neighbour.
+    let arms = [Arm::New, Arm::New, Arm::New, Arm::New, Arm::Old, Arm::New, Arm::Old, Arm::New, Arm::Old, Arm::Old];
+    let measured = |arm| Measured { arm, tossed: true, against: if arm == Arm::New { new } else { old } };
+    let blocks: Vec<Measured> = arms.into_iter().map(measured).collect();
+    let finding = |count: usize, stall: f64, every: usize| {
+        let log = |(i, arm): (usize, &Arm)| {
+            (i % every == 0).then(|| (*arm, 0.01 * (i % 3) as f64 + if *arm == Arm::New { stall } else { 0.0 }))
+        };
+        let others = vec![arms[..count].iter().enumerate().filter_map(log).collect::<Vec<_>>()];
+        judge(&Seen { others: &others, ..seen(&blocks[..count], &[old, old, old]) }, &TrialSettings::default())
+    };
+    let outcome = |finding| match finding {
+        Finding::Decided(verdict) => Some((verdict.outcome, verdict.reason)),
+        Finding::Undecided => None,
+    };
+    assert_eq!(outcome(finding(6, 0.0, 1)), None);
+    assert_eq!(outcome(finding(8, 0.0, 1)).unwrap().0, Outcome::Kept);
+    assert_eq!(outcome(finding(8, 0.5, 1)).unwrap().1, "another device got worse");
+    // One that is hardly ever busy holds nothing up.
+    assert_eq!(outcome(finding(6, 0.0, 4)).unwrap().0, Outcome::Kept);
+}
+
+#[test]
 fn false_keeps_stay_below_the_stated_error_under_noise_that_hangs_together() {
     let mut noise = Noise(7);
     // A step in the middle, a slope, a wave as long as a pair was: none of them knows the coin.

@@ -58,15 +58,16 @@ impl Watched {
         if self.tend_regions(window, mark, around, next_trial, out) {
             return;
         }
-        let hold = match decision {
-            Decision::Propose(proposal) => {
-                return self.take_up(proposal, &features, window, mark, around, next_trial, out);
-            }
+        match decision {
+            Decision::Propose(proposal) => self.take_up(proposal, &features, window, mark, around, next_trial, out),
             Decision::Abstain { pattern: Pattern::Idle, .. } => return self.hold(around.now, Hold::NoDemand, out),
-            Decision::Abstain { pattern, reason } => Hold::Abstained { pattern, reason },
-            Decision::Settled { pattern } => Hold::Settled { pattern },
-        };
-        self.hold(around.now, hold, out);
+            Decision::Abstain { pattern, reason } => self.hold(around.now, Hold::Abstained { pattern, reason }, out),
+            Decision::Settled { pattern } => self.hold(around.now, Hold::Settled { pattern }, out),
+        }
+        // Also where a proposal was vetoed: under memory pressure a larger value may be asked for, and not be tried, for hours.
+        if self.on_trial() {
+            return;
+        }
         if let Some(check) = self.due_check(window, &features, around) {
             self.begin_trial(check, None, window, mark, around, next_trial, out);
         }
@@ -192,6 +193,22 @@ impl Watched {
         self.give_way(back, Because::OtherPattern { kept_for, seen }, around.now, out);
         self.tried.clear();
         self.recall_tried(seen);
+        true
+    }
+
+    /// A kept value that new bounds leave out gives way to the original, which needs no proof.
+    pub(super) fn is_out_of_bounds(&mut self, around: &Surroundings, out: &mut Output) -> bool {
+        let (kept, back) = (self.current(), self.device.original);
+        let (floor, ceiling) = (around.settings.floor, around.settings.ceiling);
+        if (floor..=ceiling).contains(&kept) || kept == back || self.standing.is_none() || self.pinned() {
+            return false;
+        }
+        self.standing = None;
+        self.tried.clear();
+        if back < kept {
+            self.may_leave_over(back.pages() as f64, around.now);
+        }
+        self.give_way(back, Because::Bounds { floor, ceiling }, around.now, out);
         true
     }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whose the knob is: what it reads against what it should, a person's pin, hands off, and what became of a write.
 
-use super::{Mode, REWRITE_MOST, Watched};
+use super::{Again, Mode, REWRITE_MOST, Watched};
 use crate::event::{Applied, DeviceTick, Outcome, SetReason, What};
 use crate::settings::Settings;
 use crate::step::{Output, Surroundings, refused};
 use crate::units::{Kib, Nanos};
+
+/// Longest wait, s, before a write that failed is done again: a full disk, on which it could not be journaled, may stay full for a day.
+const AGAIN_MOST_S: u64 = 60;
 
 impl Watched {
     /// `false` where the knob does not read what it should: then this tick is spent on that.
@@ -57,6 +60,7 @@ impl Watched {
     pub(crate) fn applied(&mut self, now: Nanos, applied: &Applied, settings: &Settings, out: &mut Output) {
         out.records.push(self.record(now, What::Applied { applied: applied.clone() }));
         self.or_else = None;
+        self.again = if refused(applied) { Again { refused: self.again.refused + 1, ..self.again } } else { Again::default() };
         if refused(applied) {
             self.expected = applied.read_back;
             if let Mode::Trial(trial) = &self.mode {
@@ -73,9 +77,19 @@ impl Watched {
         if let Some(before) = self.or_else.replace(wanted) {
             self.expected = before;
         }
+        self.again.failed += 1;
+        self.again.at = now + Nanos::from_secs((1 << self.again.failed.min(16)).min(AGAIN_MOST_S));
         self.end_trial_void("the knob could not be written", now, settings, out);
         self.cool.reverted(now, settings);
         self.slots.clear();
+    }
+
+    /// A write failed and left a trial's value behind, or a pin's was not done. Nothing else is done until it is.
+    pub(super) fn write_again(&mut self, now: Nanos, out: &mut Output) {
+        if now >= self.again.at {
+            let why = if self.pinned() { SetReason::Pinned } else { SetReason::Revert };
+            self.set(self.home, why, out);
+        }
     }
 
     pub(crate) fn take_back(&mut self, now: Nanos, out: &mut Output) {
@@ -91,21 +105,23 @@ impl Watched {
     pub(crate) fn pin(&mut self, now: Nanos, value: Kib, settings: &Settings, out: &mut Output) {
         // Without a write: two in one step could both fail, and what the knob then reads would be taken for a stranger's.
         self.end_trial_void("a person fixed the value", now, settings, out);
-        let before = match self.mode {
-            Mode::Pinned { before } => before,
-            _ => self.home,
+        let (before, standing) = match self.mode {
+            Mode::Pinned { before, standing } => (before, standing),
+            _ => (self.home, self.standing.take()),
         };
         out.records.push(self.record(now, What::Pinned { from: self.current(), value }));
-        (self.mode, self.home, self.rewritten, self.said) = (Mode::Pinned { before }, value, 0, None);
-        self.standing = None;
+        (self.mode, self.home, self.said) = (Mode::Pinned { before, standing }, value, None);
+        (self.rewritten, self.again) = (0, Again::default());
         self.slots.clear();
         self.set(value, SetReason::Pinned, out);
     }
 
     pub(crate) fn unpin(&mut self, now: Nanos, out: &mut Output) {
-        let Mode::Pinned { before } = self.mode else { return };
+        let Mode::Pinned { before, standing } = self.mode else { return };
         out.records.push(self.record(now, What::Unpinned { from: self.current(), back_to: before }));
-        (self.mode, self.home, self.said) = (Mode::Watching, before, None);
+        // What was kept is checked, and gives way, as before.
+        (self.mode, self.home, self.standing, self.said) = (Mode::Watching, before, standing, None);
+        self.again = Again::default();
         self.slots.clear();
         self.set(before, SetReason::Revert, out);
     }
