@@ -181,10 +181,20 @@ fn beyond_worse(pattern: Pattern, f: &Features, candidate: Kib, context: &Contex
         && context.tried.range(candidate..context.current).any(|(_, tried)| worse(tried))
 }
 
+/// Of long runs, which use all that is read for them sooner or later.
+fn why_less(f: &Features) -> String {
+    match () {
+        () if thrashes(f) => format!("{:.1} pages that were read ahead are evicted unused for each one demanded", f.evicted),
+        () if f.unused > 0.5 => format!("{:.0} % of what was read ahead meanwhile is not used yet", f.unused * 100.0),
+        () => "a window this large may be past the optimum".into(),
+    }
+}
+
 fn propose(pattern: Pattern, f: &Features, from: Kib, to: Kib) -> Proposal {
     let factor = f64::from(to.0) / f64::from(from.0.max(1));
     let direction = if to > from { "raise" } else { "lower" };
     let (expected_stall_ratio, confidence, why) = match pattern {
+        Pattern::Sequential if to < from => (0.9, f.long_share(), why_less(f)),
         // Until the bandwidth-delay product is covered each doubling halves the waits; half of the way is a fair guess.
         Pattern::Sequential => (
             factor.powf(-0.5),

@@ -123,7 +123,11 @@ impl Agent {
         };
         match wanted {
             Some(wanted) if wanted != found => {
-                Err(ControlError::failed(format!("{bdi} reads {found}, not {wanted}: `keepahead history` says why")))
+                let label =
+                    self.state.devices().find(|d| d.device.bdi == *bdi).map_or(bdi.to_string(), |d| d.device.label.clone());
+                let why =
+                    "the pin stands, and the write is done again until it succeeds; the log and `keepahead history` say why";
+                Err(ControlError::failed(format!("{label} reads {found}, not {wanted}: {why}")))
             }
             _ => Ok(json!({ "read_back_kib": found.0 })),
         }

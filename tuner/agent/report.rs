@@ -121,7 +121,7 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
     if let Some(Interval { low, mean, high }) = verdict.hit_change {
         line += &format!("; hit ratio {:+.1} points ({:+.1} to {:+.1})", mean * 100.0, low * 100.0, high * 100.0);
     }
-    if verdict.pairs > 0 {
+    if verdict.pairs > 0 && verdict.stall_ratio.is_some() {
         let pairs = if verdict.pairs == 1 { "pair" } else { "pairs" };
         line += &format!("; {} {pairs} of blocks, {:.0} % confidence", verdict.pairs, verdict.confidence * 100.0);
     }
