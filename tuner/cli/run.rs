@@ -22,11 +22,12 @@ fn any_is_there(names: &[String], selection: &DeviceSelection) -> anyhow::Result
         return Ok(());
     }
     let found = discover(&Roots::default())?;
+    let not_tunable = |name: &String| {
+        found.not_tunable.iter().find(|no| no.label == *name || no.bdi.as_ref().is_some_and(|bdi| bdi.0 == *name))
+    };
     let why = |name: &String| -> Option<String> {
         let called = |device: &&Device| [&device.bdi.0, &device.label, &device.identity].contains(&name);
-        let not_tunable =
-            found.not_tunable.iter().find(|no| no.label == *name || no.bdi.as_ref().is_some_and(|bdi| bdi.0 == *name));
-        match (found.tunable.iter().find(called), not_tunable) {
+        match (found.tunable.iter().find(called), not_tunable(name)) {
             (Some(device), _) if selection.selects(device) => None,
             (Some(_), _) => Some(format!("{name} is excluded by the configuration: see [devices] there")),
             (None, Some(no)) => Some(format!("{name} is not tunable: {}", no.why)),
@@ -34,7 +35,11 @@ fn any_is_there(names: &[String], selection: &DeviceSelection) -> anyhow::Result
         }
     };
     match names.iter().map(why).collect::<Option<Vec<_>>>() {
-        Some(reasons) => Err(Refused::new(Exit::Usage, reasons.join("\n")).into()),
+        Some(reasons) => {
+            // One that is there and cannot be tuned (sysfs is read-only in a container) is no mistake in the command line.
+            let exit = if names.iter().any(|name| not_tunable(name).is_some()) { Exit::Failure } else { Exit::Usage };
+            Err(Refused::new(exit, reasons.join("\n")).into())
+        }
         None => Ok(()),
     }
 }
