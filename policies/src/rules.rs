@@ -183,10 +183,12 @@ fn beyond_worse(pattern: Pattern, f: &Features, candidate: Kib, context: &Contex
 
 /// Of long runs, which use all that is read for them sooner or later.
 fn why_less(f: &Features) -> String {
-    match () {
-        () if thrashes(f) => format!("{:.1} pages that were read ahead are evicted unused for each one demanded", f.evicted),
-        () if f.unused > 0.5 => format!("{:.0} % of what was read ahead meanwhile is not used yet", f.unused * 100.0),
-        () => "a window this large may be past the optimum".into(),
+    if thrashes(f) {
+        format!("{:.1} pages that were read ahead are evicted unused for each one demanded", f.evicted)
+    } else if f.unused > 0.5 {
+        format!("{:.0} % of what was read ahead meanwhile is not used yet", f.unused * 100.0)
+    } else {
+        "a window this large may be past the optimum".into()
     }
 }
 
