@@ -71,6 +71,23 @@ static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 w
 	}
 }
 
+/* In the sample of the request that takes its place. */
+static __always_inline void count_displaced_read(struct stream *s, u64 mapping, u64 hash)
+{
+	u32 run = displaced_run(s, mapping, s->next);
+	struct ka_counters *c;
+	u64 shift;
+
+	if (!run || s->end != own_epoch)
+		return;
+	shift = demand_shifts[s->slot & (KA_MAX_SLOTS - 1)] & 63;
+	if (!hash_in_sample(hash, shift))
+		return;
+	c = counters_of(s->slot);
+	if (c)
+		hist_add(c->read_run_hist, run, 1ULL << shift);
+}
+
 /* The reader slept for a page that was on its way: seen at switch-in, its mapping known only now.
  */
 static __noinline void count_late(struct task *t, u64 mapping, u64 spec)
@@ -154,8 +171,10 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	s = stream_of(t->read, mapping);
 	if (!continuation && t->pending_ns)
 		index = request_start(t, mapping, index);
-	if (!continuation)
+	if (!continuation) {
+		count_displaced_read(s, mapping, hash);
 		read_run(s, mapping, index, last, &run);
+	}
 	if (hash_in_sample(hash, shift_of(sample)) || last >> 6 != index >> 6) {
 		health.sampled++;
 		used = take_pages(mapping, index, last);
@@ -187,6 +206,20 @@ static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
 	if (distance(from, to) > LARGE_FOLIO_PAGES || !folio_at(mapping, from, &first, &pages))
 		return false;
 	return to > from ? to <= first + pages : to + FAULT_AROUND >= first;
+}
+
+static __always_inline void count_displaced_mmap(struct stream *s, u64 mapping)
+{
+	struct ka_counters *c;
+	u32 run;
+
+	/* The name of a region's stream is no address. */
+	if (is_own(s->slot))
+		return;
+	run = displaced_run(s, mapping, s->end + FAULT_AROUND);
+	c = run ? counters_of(s->slot) : 0;
+	if (c)
+		hist_add(c->mmap_run_hist, run, 1);
 }
 
 /* A visible fault: all events of one task on one page or on the fault-around window that holds it.
@@ -246,8 +279,11 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 			if (known) {
 				hist_add(c->mmap_run_hist, s->run, 1);
 				hist_add(c->jump_hist, distance(first, s->next), 1);
+			} else {
+				count_displaced_mmap(s, run_of);
 			}
 			s->mapping = run_of;
+			s->slot = slot;
 			s->run = 1;
 		}
 		c->mmap_pages += pages;

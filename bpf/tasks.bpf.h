@@ -13,16 +13,17 @@ enum demand_kind {
 	DEMAND_FAULT
 };
 
-/* Streams are kept for a few files at a time; a file that hashes to another's place ends that one's
- * run unrecorded. */
-#define STREAMS 8
+/* What a task reads of one file. Kept for the files that it reads by turns, in sets of two: a set is
+ * a line of the processor's cache. */
+#define STREAM_SETS 16
+#define STREAMS	    (2 * STREAM_SETS)
 struct stream {
 	u64 mapping;
-	u64 slot; /* read: of the mapping's bdi */
 	u64 next; /* read: the page after the last request. mmap: position of the last visible fault
 		   */
 	u64 end;  /* mmap: last page of its window. read: own_epoch when `slot` was found */
-	u64 run;  /* pages */
+	u32 run;  /* pages */
+	u32 slot; /* whose run it is */
 };
 
 struct task {
@@ -117,9 +118,36 @@ static __always_inline struct task *state_of_task(struct task_struct *task)
 	return bpf_map_lookup_elem(&tasks_by_tid, &tid);
 }
 
+/* The file's stream, or the place that it is to take. Of two that are taken chance gives one up:
+ * files read in turns, one more than there are places, would each push out the next for good if the
+ * older one went. */
 static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
 {
-	return &streams[(mapping >> 6 ^ mapping >> 11) & (STREAMS - 1)];
+	u64 set = (mapping >> 6) * 0x9e3779b97f4a7c15ULL >> 60;
+	struct stream *s = &streams[2 * set & (STREAMS - 2)];
+
+	if (s[0].mapping == mapping)
+		return s;
+	if (s[1].mapping == mapping)
+		return s + 1;
+	if (s[0].mapping && (!s[1].mapping || bpf_get_prandom_u32() & 1))
+		return s + 1;
+	return s;
+}
+
+/* The run that another file's takes the place of. What was read to its end was no short run, however
+ * small the file is; of any other nothing says that it would have gone on. A file that is gone by
+ * now has no pages left, or, with its memory in other hands, any number: one run counted in error. */
+static __always_inline u32 displaced_run(struct stream *s, u64 mapping, u64 read_to)
+{
+	u64 pages, old = s->mapping;
+	struct inode *inode;
+
+	if (!old || old == mapping || s->slot >= KA_MAX_SLOTS)
+		return 0;
+	inode = BPF_CORE_READ((struct address_space *)old, host);
+	pages = ((u64)BPF_CORE_READ(inode, i_size) + 4095) >> 12;
+	return read_to < pages ? s->run : 0;
 }
 
 #endif

@@ -114,7 +114,7 @@ impl Classifier {
 
     /// Fits the calibration to `(score, right)` of rows that the clusters were not made from.
     pub fn calibrate(&mut self, mut scored: Vec<(f64, bool)>) {
-        const BINS: usize = 10;
+        const BINS: usize = 25;
         scored.sort_by(|a, b| a.0.total_cmp(&b.0));
         let size = scored.len().div_ceil(BINS).max(1);
         let bins: Vec<(f64, f64, f64)> = scored

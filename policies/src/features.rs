@@ -4,17 +4,17 @@
 //! Spans over several decades are taken as `log2(1 + x)`, so that a factor counts the same everywhere. Nothing in it tells one run
 //! from another: no time, inode, pid or offset.
 
-use keepahead_core::features::Features;
+use keepahead_core::features::{Features, LONG_RUN};
 use keepahead_core::units::Kib;
 
 /// Raised whenever a feature is added, removed, reordered or changes its meaning: a model of another version is refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Number of features.
-pub const COUNT: usize = 24;
+pub const COUNT: usize = 26;
 
 /// The first ones say only what programs ask for and do not move with the knob: patterns are told apart by these alone.
-pub const SHAPE: usize = 10;
+pub const SHAPE: usize = 9;
 
 /// Names in order.
 pub const NAMES: [&str; COUNT] = [
@@ -24,20 +24,24 @@ pub const NAMES: [&str; COUNT] = [
     "read_long_share",
     // The same of pages demanded by faults.
     "mmap_long_share",
-    // Mean run of `read(2)`, log2 pages: what is read ahead beyond a run is wasted.
+    // Mean run of `read(2)`, log2 pages up to 64: beyond, a run is long whatever its length, and that scans have runs of a page as of a million
+    // made two pages look like one.
     "read_run",
-    // Mean run of faults, log2 pages.
+    // The same of faults.
     "mmap_run",
     // Share of requests that continue the one before, 0 to 1: readahead begins at the second.
     "read_continues",
     // Mean request, log2 pages: up to its own size a request is read at once whatever the window is.
     "request",
-    // Median jump between runs, log2 pages: jumps shorter than the window land in it.
-    "jump",
     // Median jump against the mean run, log2: strides and interleaved streams jump little further than they read.
     "jump_per_run",
     // Share of demanded pages that came through mappings, 0 to 1: a tenant that reads much and waits little shows in it.
     "mapped_demand",
+    // Mean run of `read(2)`, log2 pages, and of faults: what is read ahead beyond a run is wasted.
+    "read_length",
+    "mmap_length",
+    // Median jump between runs, log2 pages: jumps shorter than the window land in it. How large files are is no part of their shape.
+    "jump",
     // Pages demanded a second, log2: how fast a window is used up.
     "demand",
     // Hits per demanded page, 0 to 1: how well the present window serves.
@@ -78,17 +82,20 @@ pub fn vector(f: &Features, kib: Kib) -> [f64; COUNT] {
     let if_more = |share: f64, waiting: f64, x: f64| if share.max(waiting) > TRIFLE { x } else { 0.0 };
     let of_reads = |x: f64| if_more(1.0 - f.mapped_demand, 1.0 - f.mmap_share, x);
     let of_faults = |x: f64| if_more(f.mapped_demand, f.mmap_share, x);
+    let (read_length, mmap_length) = (of_reads(lg(f.read_run)), of_faults(lg(f.mmap_run)));
     [
         f.mmap_share,
         of_reads(f.read_long_share),
         of_faults(f.mmap_long_share),
-        of_reads(lg(f.read_run)),
-        of_faults(lg(f.mmap_run)),
+        read_length.min(lg(LONG_RUN)),
+        mmap_length.min(lg(LONG_RUN)),
         of_reads(f.read_continues),
         of_reads(lg(f.request)),
-        lg(f.jump),
         lg(f.jump / f.run().max(1.0)),
         f.mapped_demand,
+        read_length,
+        mmap_length,
+        lg(f.jump),
         lg(f.demand),
         f.hit_ratio,
         f.late_share,
@@ -116,25 +123,25 @@ pub fn restore(vector: &[f64]) -> Option<Features> {
         mmap_share: v[0],
         read_long_share: v[1],
         mmap_long_share: v[2],
-        read_run: pow(v[3]),
-        mmap_run: pow(v[4]),
         read_continues: v[5],
         request: pow(v[6]),
-        jump: pow(v[7]),
-        mapped_demand: v[9],
-        demand: pow(v[10]),
-        hit_ratio: v[11],
-        late_share: v[12],
-        reuse: v[13],
-        accuracy: v[14],
-        unused: v[15],
-        evicted: pow(v[16]),
-        stall_share: pow(v[17]),
-        stall_ms_per_mib: pow(v[18]) / 1e3,
-        device_latency_us: pow(v[19]),
-        device_request_kib: pow(v[20]),
-        device_mib_per_s: pow(v[21]),
-        window: pow(v[22]),
+        mapped_demand: v[8],
+        read_run: pow(v[9]),
+        mmap_run: pow(v[10]),
+        jump: pow(v[11]),
+        demand: pow(v[12]),
+        hit_ratio: v[13],
+        late_share: v[14],
+        reuse: v[15],
+        accuracy: v[16],
+        unused: v[17],
+        evicted: pow(v[18]),
+        stall_share: pow(v[19]),
+        stall_ms_per_mib: pow(v[20]) / 1e3,
+        device_latency_us: pow(v[21]),
+        device_request_kib: pow(v[22]),
+        device_mib_per_s: pow(v[23]),
+        window: pow(v[24]),
         stale_share: 0.0,
     })
 }

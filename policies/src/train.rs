@@ -62,6 +62,8 @@ pub struct Regression {
     pub rmse: f64,
     /// Geometric mean of the stall at the size thought best over that at the best.
     pub chosen_to_best: f64,
+    /// Standard error of its log2, over folds.
+    pub error: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -100,9 +102,8 @@ pub fn train(rows: &[Row], seed: u64) -> Result<Trained, TrainError> {
     // Not by family: with one fold of them goes all that some pattern looks like, and no number of clusters helps.
     let clusterings = compare_clusterings(&all, &folds_of(&all, &run_name), seed);
     let (method, clusters) = fewest_as_good(&clusterings).ok_or_else(|| TrainError::Fit("no clustering converged".into()))?;
-    let regressions = compare_regressions(&all, &folds)?;
-    let best = regressions.iter().min_by(|a, b| a.chosen_to_best.total_cmp(&b.chosen_to_best));
-    let form = best.map_or(Form::ElasticNet, |r| r.form);
+    let regressions = compare_regressions(&folds)?;
+    let form = simplest_as_good(&regressions);
     let choice = Choice { method, clusters, form, seed };
     let model = fit(&all, choice, training_set(rows)?, FOLDS)?;
     let splits = [
@@ -276,20 +277,34 @@ fn fewest_as_good(all: &[Clustering]) -> Option<(Method, usize)> {
     all.iter().filter(as_good).min_by_key(|c| c.clusters).map(|c| (c.method, c.clusters))
 }
 
-fn compare_regressions(rows: &[&Row], folds: &[Fold]) -> Result<Vec<Regression>, TrainError> {
+/// The first, as the simplest come first, that chooses as well as the best within one standard error, like the clusters.
+fn simplest_as_good(all: &[Regression]) -> Form {
+    let best = all.iter().min_by(|a, b| a.chosen_to_best.total_cmp(&b.chosen_to_best));
+    let as_good = |r: &&Regression| best.is_none_or(|b| r.chosen_to_best.log2() <= b.chosen_to_best.log2() + b.error);
+    all.iter().find(as_good).map_or(Form::ElasticNet, |r| r.form)
+}
+
+/// The simplest form first.
+fn compare_regressions(folds: &[Fold]) -> Result<Vec<Regression>, TrainError> {
     let compare = |form: Form| {
-        let (mut squares, mut pairs, mut regret) = (0.0, 0.0, 0.0);
+        let (mut squares, mut pairs, mut regrets) = (0.0, 0.0, Vec::new());
         for (known, left_out) in folds {
             let predictor = Predictor::fit(known, form).map_err(TrainError::Fit)?;
             for row in left_out {
                 let own = errors(&predictor, row);
                 squares += own.iter().map(|(_, e)| e * e).sum::<f64>();
                 pairs += own.len() as f64;
-                regret += chosen_to_best(&predictor, row);
             }
+            let regret = left_out.iter().map(|row| chosen_to_best(&predictor, row)).sum::<f64>();
+            regrets.push((regret, left_out.len().max(1) as f64));
         }
-        let n = rows.len().max(1) as f64;
-        Ok(Regression { form, rmse: (squares / f64::max(pairs, 1.0)).sqrt(), chosen_to_best: (regret / n).exp2() })
+        let rows = regrets.iter().map(|(_, n)| n).sum::<f64>().max(1.0);
+        let mean = regrets.iter().map(|(sum, _)| sum).sum::<f64>() / rows;
+        // Of a ratio of sums (Cochran 1977): folds of whole families are not of one size.
+        let folds = regrets.len() as f64;
+        let spread = regrets.iter().map(|(sum, n)| (sum - mean * n).powi(2)).sum::<f64>() / (folds - 1.0).max(1.0);
+        let error = (spread * folds).sqrt() / rows;
+        Ok(Regression { form, rmse: (squares / f64::max(pairs, 1.0)).sqrt(), chosen_to_best: mean.exp2(), error })
     };
     [Form::ElasticNet, Form::ElasticNetByPattern, Form::Trees].into_iter().map(compare).collect()
 }
@@ -299,4 +314,26 @@ fn chosen_to_best(predictor: &Predictor, row: &Row) -> f64 {
     let chosen = predicted.iter().zip(&row.labels).min_by(|a, b| a.0.log2_ratio.total_cmp(&b.0.log2_ratio));
     let least = row.labels.iter().map(log2_stall).fold(f64::INFINITY, f64::min);
     chosen.map_or(0.0, |(_, l)| log2_stall(l) - least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_have_to_win_by_more_than_the_error_of_the_best() {
+        let regression = |form, chosen_to_best, error| Regression { form, rmse: 1.8, chosen_to_best, error };
+        let all = |plain, by_pattern, trees| {
+            [
+                regression(Form::ElasticNet, plain, 0.3),
+                regression(Form::ElasticNetByPattern, by_pattern, 0.3),
+                regression(Form::Trees, trees, 0.05),
+            ]
+        };
+        // 0.05 of log2 are 3.5 %.
+        assert_eq!(simplest_as_good(&all(1.23, 1.22, 1.20)), Form::ElasticNet);
+        assert_eq!(simplest_as_good(&all(1.25, 1.22, 1.20)), Form::ElasticNetByPattern);
+        assert_eq!(simplest_as_good(&all(1.25, 1.26, 1.20)), Form::Trees);
+        assert_eq!(simplest_as_good(&all(1.20, 1.25, 1.25)), Form::ElasticNet);
+    }
 }

@@ -4,7 +4,9 @@
 use crate::bed::*;
 use keepahead::sensor::{EbpfSensor, FileUse, Inode, Places, Sense, SensorError};
 use keepahead_core::device::BdiName;
-use keepahead_core::sample::Completeness;
+use keepahead_core::features::Features;
+use keepahead_core::sample::{Completeness, Counters};
+use keepahead_core::window::Span;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -14,6 +16,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const EXT4: &[&str] = &["mkfs.ext4", "-q", "-F"];
+
+fn features(counters: Counters) -> Features {
+    Features::of(&Span { seconds: 1.0, counters })
+}
 
 #[test]
 fn sequential_read_cold_then_cached() {
@@ -350,4 +356,30 @@ fn a_group_without_a_slot_counts_for_nobody() {
     let file = Inode { ino: 1 << 40, major: 4095, minor: 1 };
     sensor.count_apart(&BdiName("workload/64".into()), &[file], &[]).unwrap();
     assert!(sensor.read().unwrap().contains_key(&BdiName("workload/64".into())));
+}
+
+#[test]
+fn lookups_in_many_files_are_no_scan_and_small_files_are() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "700M");
+    let large: Vec<_> = (0..60).map(|n| bed.file(&format!("large{n}"), 8)).collect();
+    let small: Vec<_> = (0..200).map(|n| bed.mount().join(format!("small{n}"))).collect();
+    small.iter().for_each(|path| fs::write(path, vec![1; 9 * 4096]).unwrap());
+    drop_caches();
+    let open: Vec<File> = large.iter().map(|path| File::open(path).unwrap()).collect();
+    let mappings: Vec<Mapping> = open.iter().map(Mapping::new).collect();
+    let lookups = counted(&mut sensor, &bed.bdi(), || {
+        let mut block = [0; 4 * 4096];
+        for (n, page) in places(8 * PAGES_PER_MIB - 4, 3000).into_iter().enumerate() {
+            // Another file each time, by a step that has no divisor in common with how many there are.
+            open[n * 37 % 60].read_exact_at(&mut block, page * 4096).unwrap();
+            mappings[n * 23 % 60].touch(page as usize);
+        }
+    });
+    let f = features(lookups);
+    assert!(f.read_long_share < 0.1 && f.mmap_long_share < 0.1, "{f:?}");
+    let whole = counted(&mut sensor, &bed.bdi(), || small.iter().for_each(|path| read_through(path, 4 * 4096)));
+    let f = features(whole);
+    // The lookups' last 32 runs, which end only now, are short.
+    assert!(f.read_long_share > 0.85, "{f:?}");
 }

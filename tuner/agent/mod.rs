@@ -219,37 +219,20 @@ impl Agent {
         if let Some(missing) = self.sensor.missing() {
             tracing::warn!("sensing is incomplete: {missing}");
         }
-        let devices = self.state.devices().count();
-        if devices == 0 {
-            let message = match self.plan.only.is_empty() {
-                true => "no tunable device is there (yet); `keepahead devices` says why".to_string(),
-                false => self.not_found(),
-            };
+        if self.state.devices().next().is_none() {
             if !self.plan.only.is_empty() {
+                // The command line has seen one of them a moment ago.
+                let message = format!(
+                    "{}: gone, or no longer tunable; `keepahead devices` names those that are there",
+                    self.plan.only.join(", ")
+                );
                 return Err(Refused::new(Exit::Failure, message).into());
             }
-            tracing::warn!("{message}");
+            tracing::warn!(
+                "no device to tune is there (yet): `keepahead devices` says which are tunable, [devices] of the configuration which of these are selected"
+            );
         }
         Ok(())
-    }
-
-    /// Says of each device asked for why it is not tuned.
-    fn not_found(&self) -> String {
-        let reason = |name: &String| {
-            let known = self
-                .hotplug
-                .present()
-                .not_tunable
-                .iter()
-                .find(|n| n.label == *name || n.bdi.as_ref().is_some_and(|b| b.0 == *name));
-            match known {
-                Some(n) => format!("{name} is not tunable: {}", n.why),
-                None => format!(
-                    "no tunable device is called {name} (or the configuration excludes it); `keepahead devices` names them"
-                ),
-            }
-        };
-        self.plan.only.iter().map(reason).collect::<Vec<_>>().join("\n")
     }
 
     fn changes_of_devices(&mut self) -> anyhow::Result<()> {

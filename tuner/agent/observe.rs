@@ -9,7 +9,8 @@ use keepahead_core::units::Nanos;
 use std::collections::BTreeMap;
 
 impl Agent {
-    /// `full`: all devices. Between the full looks, only those whose counters moved: a trial's pace is for them.
+    /// `full`: all devices. Between the full looks, only those whose counters moved, as a trial's pace is for them, and those on trial: a
+    /// new value under which nothing moves any more is to be seen at once.
     pub(super) fn observe(&mut self, at: Nanos, full: bool) -> anyhow::Result<(Vec<Input>, Tick)> {
         let samples = self.sensor.read()?;
         let mut writers: BTreeMap<BdiName, Writer> = std::mem::take(&mut self.writers);
@@ -19,7 +20,7 @@ impl Agent {
             // A device that nobody has read from since the sensor came up has no counters yet.
             let sample = samples.get(bdi).cloned().unwrap_or(self.nothing_read());
             let moved = self.last_seen.get(bdi) != Some(&sample.counters);
-            if !full && !moved && !writers.contains_key(bdi) {
+            if !full && !moved && !watched.on_trial() && !writers.contains_key(bdi) {
                 continue;
             }
             self.last_seen.insert(bdi.clone(), sample.counters);

@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = keys! {
     }
     "guards" {
         "window_s", whole(1, 60), "s", U32(settings.window_slots), "Length of the sliding window that decisions stand on.";
-        "min_demand_pages_per_s", number(0.0, 1e9), "demanded pages a second", F64(settings.min_demand_pages_per_s), "Below this a device counts as idle: no trial.";
+        "min_demand_pages_per_s", number(0.0, 1e9), "demanded pages a second", F64(settings.min_demand_pages_per_s), "Below this a device counts as idle: no trial. Below a 25th of it where somebody waits half of the time.";
         "min_stall_percent", number(0.0, 100.0), "percent of the time", Percent(settings.min_stall_share), "Share of the time that somebody waited for pages, below which there is nothing to gain.";
         "cool_down_s", whole(1, 86_400), "s", Secs(settings.cool_down), "Pause after a trial that was not kept; doubles with each further one in the same pattern, fourfold with harm once one has hurt at once.";
         "cool_down_max_s", whole(1, 604_800), "s", Secs(settings.cool_down_max), "Longest such pause.";

@@ -50,6 +50,26 @@ fn random_mmap_is_lowered_within_30_s() {
     }
 }
 
+/// Faults get 18 pages a second at 8 MiB, and two at 64: that was taken for a device at rest.
+#[test]
+fn a_window_so_large_that_hardly_anything_is_read_is_lowered() {
+    for (seed, original) in (1..20).zip([8192, 65536].into_iter().cycle()) {
+        let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, original, seed);
+        if seed % 4 > 1 {
+            world.policy = Box::new(Learned::shipped().unwrap());
+        }
+        world.run(60.0);
+        assert!(knob(&world) <= 32, "seed {seed}: {} KiB after {original}", knob(&world));
+        // As far as a trial may go, not in steps: each of them would wait for seconds.
+        let to = world.records.iter().find_map(|r| match r.what {
+            What::TrialStarted { to, .. } => Some(to.0),
+            _ => None,
+        });
+        assert!(to.is_some_and(|to| to <= 16), "seed {seed}: {to:?} KiB from {original}");
+        world.stop();
+    }
+}
+
 #[test]
 fn records_say_who_proposed_and_what_the_verdict_compared() {
     let mut world = one(Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }, 512, 3);

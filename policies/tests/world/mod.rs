@@ -14,6 +14,9 @@ use keepahead_core::units::{Kib, Nanos};
 use keepahead_policies::rules::Rules;
 use std::collections::BTreeMap;
 
+/// Slot of the jumps between random places in a file of 10 GiB, more than the memory here: 2^19 pages and more.
+const FAR: usize = 19;
+
 /// What a workload does on a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
@@ -317,6 +320,7 @@ impl Fake {
                 c.mmap_stall_ns += count(faults * wait * 1e9);
                 c.mmap_think_ns += count(faults * 3e3);
                 c.mmap_run_hist[0] += count(faults);
+                c.jump_hist[FAR] += count(faults);
                 c.spec_added += count(faults * (pages - 1.0));
                 c.windows += count(faults);
                 c.window_pages += count(faults * pages);
@@ -347,6 +351,7 @@ impl Fake {
                 c.read_miss += count(reads);
                 c.read_stall_ns += count(dt * 1e9 * 0.98);
                 c.read_run_hist[0] += count(reads);
+                c.jump_hist[FAR] += count(reads);
             }
         }
     }

@@ -12,7 +12,8 @@ pub const FAULT_AROUND: u64 = 16;
 const THINK_MAX: u64 = 250_000;
 /// Of each gap this is the kernel's own work (`FAULT_COST_NS`).
 const FAULT_COST: u64 = 1_000;
-const STREAMS: usize = 8;
+/// Sets of two places for what a task reads by turns.
+const STREAM_SETS: usize = 16;
 const LARGE_FOLIO_PAGES: u64 = 512;
 
 /// A log2 histogram's slot for a value.
@@ -27,6 +28,55 @@ struct Stream {
     next: u64,
     end: u64,
     run: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Streams {
+    places: [Stream; 2 * STREAM_SETS],
+    coin: u32,
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams { places: [Stream { file: NO_FILE, next: 0, end: 0, run: 0 }; 2 * STREAM_SETS], coin: 1 }
+    }
+}
+
+impl Streams {
+    /// The file's stream, or the place that it is to take; of two that are taken chance gives one up.
+    fn of(&mut self, file: u32) -> &mut Stream {
+        let set = 2 * (file.wrapping_mul(0x9E37_79B9) >> 28) as usize;
+        let holds = |i: usize| self.places[i].file;
+        let place = match (holds(set), holds(set + 1)) {
+            (first, _) if first == file => 0,
+            (_, second) if second == file => 1,
+            (NO_FILE, _) => 0,
+            (_, NO_FILE) => 1,
+            _ => {
+                // A linear congruential generator's high bit (Knuth's MMIX has the like): the probes ask the kernel for a random bit.
+                self.coin = self.coin.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (self.coin >> 31) as usize
+            }
+        };
+        &mut self.places[set + place]
+    }
+}
+
+const NO_FILE: u32 = u32::MAX;
+
+/// A run that lost its place to that of another file: its pages, and how far in its file it is known to have come (exclusive).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Displaced {
+    pub file: u32,
+    pub read_to: u64,
+    pub run: u64,
+}
+
+impl Stream {
+    fn displaced_by(&self, file: u32, read_to: u64) -> Option<Displaced> {
+        let taken = self.file != NO_FILE && self.file != file;
+        taken.then_some(Displaced { file: self.file, read_to, run: self.run })
+    }
 }
 
 /// Pages that a task has asked for and not got yet.
@@ -53,13 +103,12 @@ pub struct Probe {
     /// The open fault's page was speculative.
     own: u64,
     mmap_last: Nanos,
-    read: [Stream; STREAMS],
-    mmap: [Stream; STREAMS],
+    read: Streams,
+    mmap: Streams,
 }
 
 impl Default for Probe {
     fn default() -> Probe {
-        let none = Stream { file: u32::MAX, next: 0, end: 0, run: 0 };
         Probe {
             demand: Demand::None,
             missed: false,
@@ -68,8 +117,8 @@ impl Default for Probe {
             stall_ns: 0,
             own: 0,
             mmap_last: Nanos(0),
-            read: [none; STREAMS],
-            mmap: [none; STREAMS],
+            read: Streams::default(),
+            mmap: Streams::default(),
         }
     }
 }
@@ -83,19 +132,16 @@ pub struct VisibleFault {
     pub is_fault: bool,
 }
 
-fn place(file: u32) -> usize {
-    (file.wrapping_mul(0x9E37_79B9) >> 29) as usize
-}
-
 impl Probe {
     /// A read request of pages `index..=last`.
-    pub fn request(&mut self, c: &mut Counters, file: u32, index: u64, last: u64) {
+    pub fn request(&mut self, c: &mut Counters, file: u32, index: u64, last: u64) -> Option<Displaced> {
         let pages = last - index + 1;
         c.events += 1;
         c.read_requests += 1;
         c.read_pages += pages;
         hist_add(&mut c.request_hist, pages, 1);
-        let s = &mut self.read[place(file)];
+        let s = self.read.of(file);
+        let displaced = s.displaced_by(file, s.next);
         if s.file == file && (index == s.next || index + 1 == s.next) {
             s.run += if index == s.next { pages } else { pages - 1 };
             c.seq_requests += 1;
@@ -108,6 +154,7 @@ impl Probe {
             (s.file, s.run) = (file, pages);
         }
         s.next = last + 1;
+        displaced
     }
 
     /// A reader slept `ns` for a page.
@@ -123,14 +170,15 @@ impl Probe {
     }
 
     /// A fault that the probes see.
-    pub fn fault(&mut self, c: &mut Counters, store: &mut Store, now: Nanos, fault: VisibleFault) {
+    pub fn fault(&mut self, c: &mut Counters, store: &mut Store, now: Nanos, fault: VisibleFault) -> Option<Displaced> {
         let VisibleFault { file, first, last, is_fault } = fault;
         let own = take_pending(store, file, first, first);
         let mut used = own;
         if self.mmap_last.0 != 0 {
             c.mmap_think_ns += now.since(self.mmap_last).0.min(THINK_MAX).saturating_sub(FAULT_COST);
         }
-        let s = &mut self.mmap[place(file)];
+        let s = self.mmap.of(file);
+        let displaced = s.displaced_by(file, s.end + FAULT_AROUND);
         if s.file == file && first <= s.end && last >= s.next {
             self.demand = Demand::None;
         } else {
@@ -162,6 +210,7 @@ impl Probe {
             self.own = own;
         }
         self.mmap_last = now;
+        displaced
     }
 
     /// The faulting task itself has added pages until `now`: no work of the program's.

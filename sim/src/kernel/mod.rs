@@ -12,6 +12,7 @@ mod rules;
 mod window;
 mod write;
 
+use account::Displaced;
 pub use account::{Demand, Probe, hist_add};
 pub use fault::TouchCall;
 pub use map::{Map, Maps};
@@ -23,7 +24,7 @@ use crate::device::{Disk, Piece};
 use crate::event::{Event, RaState};
 use crate::spec::{FileSystem, Generation, Reclaim};
 use crate::workload::Madvice;
-use keepahead_core::sample::Counters;
+use keepahead_core::sample::{Counters, Hist};
 use keepahead_core::units::{Kib, Nanos, PAGE_BYTES};
 
 /// Time that the processor takes, ns: measured on a 3 GHz x86-64 of 2023 with `fio` and loops over cached pages. They bound cached
@@ -179,6 +180,16 @@ impl Kernel {
         let map = self.maps.all.len() - 1;
         self.maps.of_file[self.opens[open].file as usize].push(map as u32);
         map
+    }
+
+    /// The ended runs of a file's disk, with one that lost its place: what was read to its end was no short run, of any other nothing says
+    /// that it would have gone on (`displaced_run` of the probes).
+    fn count_displaced(&mut self, displaced: Option<Displaced>, runs: fn(&mut Counters) -> &mut Hist) {
+        let Some(Displaced { file, read_to, run }) = displaced else { return };
+        let file = &self.files[file as usize];
+        if read_to < file.pages() {
+            hist_add(runs(&mut self.disks[file.disk].seen), run, 1);
+        }
     }
 
     /// The bdi's value in pages, as a write to `read_ahead_kb` leaves it.

@@ -42,7 +42,8 @@ impl Kernel {
             }
             let (index, last) = (call.pos / PAGE_BYTES, (end - 1) / PAGE_BYTES);
             let disk = self.files[file as usize].disk;
-            probe.request(&mut self.disks[disk].seen, file, index, last);
+            let displaced = probe.request(&mut self.disks[disk].seen, file, index, last);
+            self.count_displaced(displaced, |c| &mut c.read_run_hist);
             call.begun = true;
             call.last_pos = self.opens[call.open].ra.prev_pos;
             if self.settled(file, index, last) {

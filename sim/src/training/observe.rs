@@ -79,7 +79,7 @@ pub fn outcome(mut spec: Spec, kib: u32, warm_up_s: f64, watch: &dyn Watch) -> R
     }
     // A run without a warm-up is short: no decision to spare.
     let early = usize::from(warm_up_s > 0.0);
-    let seen = onlooker.0.into_inner().into_iter().skip(early).step_by(EVERY).filter(|f| f.demand >= least).collect();
+    let seen = onlooker.0.into_inner().into_iter().skip(early).step_by(EVERY).filter(|f| !f.is_idle(least)).collect();
     Ok(label(&report, kib, warm_up_s).map(|label| Outcome { seen, label }))
 }
 

@@ -94,10 +94,12 @@ fn write_choices(out: &mut String, metrics: &Metrics) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "\n| regression | error, log2 of the stall ratio | stall where it thinks best / at the best |\n|---|---|---|"
+        "\nOver left-out families; the simplest, from above, that chooses as well as the best within one standard error.\n\n\
+         | regression | error, log2 of the stall ratio | stall where it thinks best / at the best | ± % |\n|---|---|---|---|"
     )?;
     for r in &metrics.regressions {
-        writeln!(out, "| {:?} | {:.3} | {:.3} |", r.form, r.rmse, r.chosen_to_best)?;
+        let percent = 100.0 * (r.error.exp2() - 1.0);
+        writeln!(out, "| {:?} | {:.3} | {:.3} | {percent:.1} |", r.form, r.rmse, r.chosen_to_best)?;
     }
     writeln!(out)
 }

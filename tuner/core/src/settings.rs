@@ -21,7 +21,7 @@ pub struct Settings {
     pub memory_share: f64,
     /// Length of the sliding window that features are computed over, in slots of 1 s.
     pub window_slots: u32,
-    /// Demanded pages a second below which a device counts as idle: no trial.
+    /// Demanded pages a second below which a device counts as idle ([`is_idle`](crate::features::Features::is_idle)): no trial.
     pub min_demand_pages_per_s: f64,
     /// Share of the time that somebody waited for pages below which there is nothing to gain.
     pub min_stall_share: f64,
