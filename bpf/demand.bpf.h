@@ -64,7 +64,6 @@ static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 w
 	hist_add(c->request_hist, pages, weight);
 	if (run->continues) {
 		c->seq_requests += weight;
-		c->seq_pages += pages * weight;
 	} else if (run->ended) {
 		hist_add(c->read_run_hist, run->ended, weight);
 		hist_add(c->jump_hist, run->jump, weight);
@@ -72,9 +71,9 @@ static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 w
 }
 
 /* In the sample of the request that takes its place. */
-static __always_inline void count_displaced_read(struct stream *s, u64 mapping, u64 hash)
+static __always_inline void count_cut_read(struct stream *s, u64 mapping, u64 hash)
 {
-	u32 run = displaced_run(s, mapping, s->next);
+	u32 run = cut_run(s, mapping, s->next);
 	struct ka_counters *c;
 	u64 shift;
 
@@ -84,8 +83,10 @@ static __always_inline void count_displaced_read(struct stream *s, u64 mapping, 
 	if (!hash_in_sample(hash, shift))
 		return;
 	c = counters_of(s->slot);
-	if (c)
-		hist_add(c->read_run_hist, run, 1ULL << shift);
+	if (!c)
+		return;
+	c->read_cuts += 1ULL << shift;
+	c->read_cut_pages += (u64)run << shift;
 }
 
 /* The reader slept for a page that was on its way: seen at switch-in, its mapping known only now.
@@ -172,7 +173,7 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	if (!continuation && t->pending_ns)
 		index = request_start(t, mapping, index);
 	if (!continuation) {
-		count_displaced_read(s, mapping, hash);
+		count_cut_read(s, mapping, hash);
 		read_run(s, mapping, index, last, &run);
 	}
 	if (hash_in_sample(hash, shift_of(sample)) || last >> 6 != index >> 6) {
@@ -208,7 +209,7 @@ static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
 	return to > from ? to <= first + pages : to + FAULT_AROUND >= first;
 }
 
-static __always_inline void count_displaced_mmap(struct stream *s, u64 mapping)
+static __always_inline void count_cut_mmap(struct stream *s, u64 mapping)
 {
 	struct ka_counters *c;
 	u32 run;
@@ -216,10 +217,12 @@ static __always_inline void count_displaced_mmap(struct stream *s, u64 mapping)
 	/* The name of a region's stream is no address. */
 	if (is_own(s->slot))
 		return;
-	run = displaced_run(s, mapping, s->end + FAULT_AROUND);
+	run = cut_run(s, mapping, s->end + FAULT_AROUND);
 	c = run ? counters_of(s->slot) : 0;
-	if (c)
-		hist_add(c->mmap_run_hist, run, 1);
+	if (!c)
+		return;
+	c->mmap_cuts++;
+	c->mmap_cut_pages += run;
 }
 
 /* A visible fault: all events of one task on one page or on the fault-around window that holds it.
@@ -280,7 +283,7 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 				hist_add(c->mmap_run_hist, s->run, 1);
 				hist_add(c->jump_hist, distance(first, s->next), 1);
 			} else {
-				count_displaced_mmap(s, run_of);
+				count_cut_mmap(s, run_of);
 			}
 			s->mapping = run_of;
 			s->slot = slot;

@@ -46,8 +46,11 @@ struct ka_counters {
 	u64 window_pages;
 	u64 stale_windows;
 	u64 seq_requests;
-	u64 seq_pages;
+	u64 read_cuts;
+	u64 read_cut_pages;
 	u64 seq_faults;
+	u64 mmap_cuts;
+	u64 mmap_cut_pages;
 	u64 dev_reads;
 	u64 dev_read_bytes;
 	u64 dev_read_ns;

@@ -15,8 +15,10 @@ enum demand_kind {
 
 /* What a task reads of one file. Kept for the files that it reads by turns, in sets of two: a set is
  * a line of the processor's cache. */
-#define STREAM_SETS 16
+#define STREAM_SETS 32
 #define STREAMS	    (2 * STREAM_SETS)
+/* Pages, as in core/src/features.rs. */
+#define LONG_RUN    64
 struct stream {
 	u64 mapping;
 	u64 next; /* read: the page after the last request. mmap: position of the last visible fault
@@ -70,7 +72,7 @@ const volatile bool has_task_storage = true;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 4096);
 	__type(key, u32);
 	__type(value, struct task);
 } tasks_by_tid SEC(".maps");
@@ -123,7 +125,7 @@ static __always_inline struct task *state_of_task(struct task_struct *task)
  * older one went. */
 static __always_inline struct stream *stream_of(struct stream *streams, u64 mapping)
 {
-	u64 set = (mapping >> 6) * 0x9e3779b97f4a7c15ULL >> 60;
+	u64 set = (mapping >> 6) * 0x9e3779b97f4a7c15ULL >> 59;
 	struct stream *s = &streams[2 * set & (STREAMS - 2)];
 
 	if (s[0].mapping == mapping)
@@ -135,15 +137,16 @@ static __always_inline struct stream *stream_of(struct stream *streams, u64 mapp
 	return s;
 }
 
-/* The run that another file's takes the place of. What was read to its end was no short run, however
- * small the file is; of any other nothing says that it would have gone on. A file that is gone by
- * now has no pages left, or, with its memory in other hands, any number: one run counted in error. */
-static __always_inline u32 displaced_run(struct stream *s, u64 mapping, u64 read_to)
+/* Pages of the short run that another file's takes the place of, and of which nobody will know how it
+ * went on. A long one is known to be long. One that was read to the end of its file is no short run,
+ * however small the file is: if the file is gone it has no pages left, or, with its memory in other
+ * hands, any number, and one run is counted in error. */
+static __always_inline u32 cut_run(struct stream *s, u64 mapping, u64 read_to)
 {
 	u64 pages, old = s->mapping;
 	struct inode *inode;
 
-	if (!old || old == mapping || s->slot >= KA_MAX_SLOTS)
+	if (!old || old == mapping || s->slot >= KA_MAX_SLOTS || s->run >= LONG_RUN)
 		return 0;
 	inode = BPF_CORE_READ((struct address_space *)old, host);
 	pages = ((u64)BPF_CORE_READ(inode, i_size) + 4095) >> 12;

@@ -68,13 +68,13 @@ fn lookups_in_any_number_of_files_are_no_scan() {
         }
         let f = r.features();
         // An access is the last to its file, or among the first to files that find a place: those that nothing has ended yet.
-        assert!(f.read_long_share < 0.05 && f.mmap_long_share < 0.05, "{files} files: {f:?}");
+        assert!(f.read_long_share < 0.1 && f.mmap_long_share < 0.1, "{files} files: {f:?}");
     }
 }
 
 #[test]
 fn a_merge_of_sorted_files_is_a_scan() {
-    for files in [2, 9, 20] {
+    for files in [2, 9, 20, 48] {
         let mut r = Reader::new(files, 512);
         for n in 0..256 {
             for file in 0..files {
@@ -83,7 +83,7 @@ fn a_merge_of_sorted_files_is_a_scan() {
             }
         }
         let f = r.features();
-        assert!(f.read_long_share > 0.9 && f.mmap_long_share > 0.9, "{files} files: {f:?}");
+        assert!(f.read_long_share > 0.8 && f.mmap_long_share > 0.8, "{files} files: {f:?}");
     }
 }
 
@@ -102,8 +102,8 @@ fn small_files_read_to_their_ends_are_a_scan() {
 
 #[test]
 fn heads_of_many_files_are_short_runs() {
-    let mut r = Reader::new(300, 4096);
-    for file in 0..300 {
+    let mut r = Reader::new(1000, 4096);
+    for file in 0..1000 {
         r.read(file, 0, 4);
         (0..4).for_each(|page| r.touch(file, page));
     }

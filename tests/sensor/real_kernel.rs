@@ -32,7 +32,7 @@ fn sequential_read_cold_then_cached() {
     assert_eq!(cold.read_requests, pages);
     assert!(near(cold.read_miss + cold.spec_used, pages, 1), "{} + {}", cold.read_miss, cold.spec_used);
     assert!(cold.hit_ratio().unwrap() > 0.5);
-    assert!(cold.seq_pages * 100 >= pages * 99);
+    assert!(cold.seq_requests * 100 >= pages * 99);
     assert!(cold.dev_read_bytes >= 64 * MIB as u64);
     assert!(cold.stall_ns() > 0);
     let cached = counted(&mut sensor, &bed.bdi(), || read_through(&path, 4096));
@@ -259,7 +259,7 @@ fn sampled_counts_estimate_the_exact_ones() {
     for (name, e, s) in [
         ("read_pages", exact.read_pages, sampled.read_pages),
         ("read_requests", exact.read_requests, sampled.read_requests),
-        ("seq_pages", exact.seq_pages, sampled.seq_pages),
+        ("seq_requests", exact.seq_requests, sampled.seq_requests),
         ("spec_added", exact.spec_added, sampled.spec_added),
         ("spec_used", exact.spec_used, sampled.spec_used),
     ] {
@@ -380,6 +380,6 @@ fn lookups_in_many_files_are_no_scan_and_small_files_are() {
     assert!(f.read_long_share < 0.1 && f.mmap_long_share < 0.1, "{f:?}");
     let whole = counted(&mut sensor, &bed.bdi(), || small.iter().for_each(|path| read_through(path, 4 * 4096)));
     let f = features(whole);
-    // The lookups' last 32 runs, which end only now, are short.
+    // The lookups' last 64 runs, which end only now, are short.
     assert!(f.read_long_share > 0.85, "{f:?}");
 }

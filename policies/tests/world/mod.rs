@@ -294,7 +294,6 @@ impl Fake {
                 c.read_pages += count(windows * pages);
                 c.read_requests += count(windows * pages / 32.0);
                 c.seq_requests += count(windows * pages / 32.0);
-                c.seq_pages += count(windows * pages);
                 c.read_late += count(windows);
                 c.read_stall_ns += count(windows * wait * 1e9);
                 c.spec_added += count(windows * pages);
@@ -338,7 +337,6 @@ impl Fake {
                 c.read_pages += (pace * dt) as u64;
                 c.read_requests += (pace * dt / 4.0) as u64;
                 c.seq_requests += (pace * dt / 4.0) as u64;
-                c.seq_pages += (pace * dt) as u64;
                 if self.window < 0.2 * pace {
                     c.read_late += count(100.0 * dt);
                     c.read_stall_ns += (0.1 * dt * factor * 1e9) as u64;

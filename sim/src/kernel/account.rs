@@ -3,6 +3,7 @@
 //! touches of pages that are mapped already.
 
 use crate::cache::Store;
+use keepahead_core::features::LONG_RUN;
 use keepahead_core::sample::{Counters, HIST_SLOTS, Hist};
 use keepahead_core::units::Nanos;
 
@@ -13,7 +14,7 @@ const THINK_MAX: u64 = 250_000;
 /// Of each gap this is the kernel's own work (`FAULT_COST_NS`).
 const FAULT_COST: u64 = 1_000;
 /// Sets of two places for what a task reads by turns.
-const STREAM_SETS: usize = 16;
+const STREAM_SETS: usize = 32;
 const LARGE_FOLIO_PAGES: u64 = 512;
 
 /// A log2 histogram's slot for a value.
@@ -45,7 +46,7 @@ impl Default for Streams {
 impl Streams {
     /// The file's stream, or the place that it is to take; of two that are taken chance gives one up.
     fn of(&mut self, file: u32) -> &mut Stream {
-        let set = 2 * (file.wrapping_mul(0x9E37_79B9) >> 28) as usize;
+        let set = 2 * (file.wrapping_mul(0x9E37_79B9) >> 27) as usize;
         let holds = |i: usize| self.places[i].file;
         let place = match (holds(set), holds(set + 1)) {
             (first, _) if first == file => 0,
@@ -64,18 +65,18 @@ impl Streams {
 
 const NO_FILE: u32 = u32::MAX;
 
-/// A run that lost its place to that of another file: its pages, and how far in its file it is known to have come (exclusive).
+/// A short run that lost its place to that of another file: its pages, and how far in its file it is known to have come (exclusive).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Displaced {
+pub struct Cut {
     pub file: u32,
     pub read_to: u64,
     pub run: u64,
 }
 
 impl Stream {
-    fn displaced_by(&self, file: u32, read_to: u64) -> Option<Displaced> {
-        let taken = self.file != NO_FILE && self.file != file;
-        taken.then_some(Displaced { file: self.file, read_to, run: self.run })
+    fn cut_by(&self, file: u32, read_to: u64) -> Option<Cut> {
+        let cut = self.file != NO_FILE && self.file != file && (self.run as f64) < LONG_RUN;
+        cut.then_some(Cut { file: self.file, read_to, run: self.run })
     }
 }
 
@@ -134,18 +135,17 @@ pub struct VisibleFault {
 
 impl Probe {
     /// A read request of pages `index..=last`.
-    pub fn request(&mut self, c: &mut Counters, file: u32, index: u64, last: u64) -> Option<Displaced> {
+    pub fn request(&mut self, c: &mut Counters, file: u32, index: u64, last: u64) -> Option<Cut> {
         let pages = last - index + 1;
         c.events += 1;
         c.read_requests += 1;
         c.read_pages += pages;
         hist_add(&mut c.request_hist, pages, 1);
         let s = self.read.of(file);
-        let displaced = s.displaced_by(file, s.next);
+        let cut = s.cut_by(file, s.next);
         if s.file == file && (index == s.next || index + 1 == s.next) {
             s.run += if index == s.next { pages } else { pages - 1 };
             c.seq_requests += 1;
-            c.seq_pages += pages;
         } else {
             if s.file == file && s.run > 0 {
                 hist_add(&mut c.read_run_hist, s.run, 1);
@@ -154,7 +154,7 @@ impl Probe {
             (s.file, s.run) = (file, pages);
         }
         s.next = last + 1;
-        displaced
+        cut
     }
 
     /// A reader slept `ns` for a page.
@@ -170,7 +170,7 @@ impl Probe {
     }
 
     /// A fault that the probes see.
-    pub fn fault(&mut self, c: &mut Counters, store: &mut Store, now: Nanos, fault: VisibleFault) -> Option<Displaced> {
+    pub fn fault(&mut self, c: &mut Counters, store: &mut Store, now: Nanos, fault: VisibleFault) -> Option<Cut> {
         let VisibleFault { file, first, last, is_fault } = fault;
         let own = take_pending(store, file, first, first);
         let mut used = own;
@@ -178,7 +178,7 @@ impl Probe {
             c.mmap_think_ns += now.since(self.mmap_last).0.min(THINK_MAX).saturating_sub(FAULT_COST);
         }
         let s = self.mmap.of(file);
-        let displaced = s.displaced_by(file, s.end + FAULT_AROUND);
+        let cut = s.cut_by(file, s.end + FAULT_AROUND);
         if s.file == file && first <= s.end && last >= s.next {
             self.demand = Demand::None;
         } else {
@@ -210,7 +210,7 @@ impl Probe {
             self.own = own;
         }
         self.mmap_last = now;
-        displaced
+        cut
     }
 
     /// The faulting task itself has added pages until `now`: no work of the program's.

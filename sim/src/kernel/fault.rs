@@ -120,8 +120,8 @@ impl Kernel {
             self.trace(|| Event::MapPages { file, first, last });
             let disk = self.files[file as usize].disk;
             let seen = VisibleFault { file, first, last, is_fault: false };
-            let displaced = probe.fault(&mut self.disks[disk].seen, &mut self.store, now, seen);
-            self.count_displaced(displaced, |c| &mut c.mmap_run_hist);
+            let cut = probe.fault(&mut self.disks[disk].seen, &mut self.store, now, seen);
+            self.count_cut(cut, |c| (&mut c.mmap_cuts, &mut c.mmap_cut_pages));
         }
         hit
     }
@@ -165,8 +165,8 @@ impl Kernel {
         self.trace(|| Event::Fault { file, index: page });
         let disk = self.files[file as usize].disk;
         let seen = VisibleFault { file, first: page, last: page, is_fault: true };
-        let displaced = probe.fault(&mut self.disks[disk].seen, &mut self.store, *now, seen);
-        self.count_displaced(displaced, |c| &mut c.mmap_run_hist);
+        let cut = probe.fault(&mut self.disks[disk].seen, &mut self.store, *now, seen);
+        self.count_cut(cut, |c| (&mut c.mmap_cuts, &mut c.mmap_cut_pages));
         let Some(id) = self.store.find(file, page) else {
             call.tried = true;
             self.read_around(call, file, probe, now);

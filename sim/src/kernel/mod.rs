@@ -12,7 +12,7 @@ mod rules;
 mod window;
 mod write;
 
-use account::Displaced;
+use account::Cut;
 pub use account::{Demand, Probe, hist_add};
 pub use fault::TouchCall;
 pub use map::{Map, Maps};
@@ -24,7 +24,7 @@ use crate::device::{Disk, Piece};
 use crate::event::{Event, RaState};
 use crate::spec::{FileSystem, Generation, Reclaim};
 use crate::workload::Madvice;
-use keepahead_core::sample::{Counters, Hist};
+use keepahead_core::sample::Counters;
 use keepahead_core::units::{Kib, Nanos, PAGE_BYTES};
 
 /// Time that the processor takes, ns: measured on a 3 GHz x86-64 of 2023 with `fio` and loops over cached pages. They bound cached
@@ -182,13 +182,13 @@ impl Kernel {
         map
     }
 
-    /// The ended runs of a file's disk, with one that lost its place: what was read to its end was no short run, of any other nothing says
-    /// that it would have gone on (`displaced_run` of the probes).
-    fn count_displaced(&mut self, displaced: Option<Displaced>, runs: fn(&mut Counters) -> &mut Hist) {
-        let Some(Displaced { file, read_to, run }) = displaced else { return };
+    /// Counts a run that was cut before its file's end (`cut_run` of the probes), in what `of` gives: how many there are, and their pages.
+    fn count_cut(&mut self, cut: Option<Cut>, of: fn(&mut Counters) -> (&mut u64, &mut u64)) {
+        let Some(Cut { file, read_to, run }) = cut else { return };
         let file = &self.files[file as usize];
         if read_to < file.pages() {
-            hist_add(runs(&mut self.disks[file.disk].seen), run, 1);
+            let (cuts, pages) = of(&mut self.disks[file.disk].seen);
+            (*cuts, *pages) = (*cuts + 1, *pages + run);
         }
     }
 

@@ -42,8 +42,8 @@ impl Kernel {
             }
             let (index, last) = (call.pos / PAGE_BYTES, (end - 1) / PAGE_BYTES);
             let disk = self.files[file as usize].disk;
-            let displaced = probe.request(&mut self.disks[disk].seen, file, index, last);
-            self.count_displaced(displaced, |c| &mut c.read_run_hist);
+            let cut = probe.request(&mut self.disks[disk].seen, file, index, last);
+            self.count_cut(cut, |c| (&mut c.read_cuts, &mut c.read_cut_pages));
             call.begun = true;
             call.last_pos = self.opens[call.open].ra.prev_pos;
             if self.settled(file, index, last) {

@@ -23,7 +23,7 @@ const TICK: Nanos = Nanos::from_secs(1);
 const TRIAL_TICK: Nanos = Nanos::from_millis(100);
 
 /// What the sensor samples and scales up: these carry its noise.
-const WEIGHTED: [&str; 10] = [
+const WEIGHTED: [&str; 11] = [
     "read_requests",
     "read_pages",
     "spec_added",
@@ -32,7 +32,8 @@ const WEIGHTED: [&str; 10] = [
     "spec_evicted",
     "spec_dropped",
     "seq_requests",
-    "seq_pages",
+    "read_cuts",
+    "read_cut_pages",
     "events",
 ];
 

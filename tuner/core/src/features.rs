@@ -19,6 +19,8 @@ const LONG_RUN_SLOT: usize = 6;
 /// 150 MB/s random faults get 18 pages a second, at 64 MiB two.
 const KEPT_WAITING: f64 = 0.5;
 const SLOWED: f64 = 25.0;
+/// Share of pages in runs that were not cut, from which the others say nothing.
+const KNOWN_LEAST: f64 = 0.2;
 /// From so many pages on, 256 KiB, a run is long.
 pub const LONG_RUN: f64 = (1 << LONG_RUN_SLOT) as f64;
 
@@ -83,13 +85,15 @@ impl Features {
             0 => share(c.mmap_pages, c.demanded()),
             stall => share(c.mmap_stall_ns, stall),
         };
+        let reads = Runs::known(c.read_pages, c.read_requests.saturating_sub(c.seq_requests), c.read_cuts, c.read_cut_pages);
+        let faults = Runs::known(c.mmap_pages, c.faults.saturating_sub(c.seq_faults), c.mmap_cuts, c.mmap_cut_pages);
         Features {
             demand: span.per_second(c.demanded()),
             mmap_share,
-            read_long_share: long_share(&c.read_run_hist, c.read_pages),
-            mmap_long_share: long_share(&c.mmap_run_hist, c.mmap_pages),
-            read_run: mean(c.read_pages, c.read_requests.saturating_sub(c.seq_requests)),
-            mmap_run: mean(c.mmap_pages, c.faults.saturating_sub(c.seq_faults)),
+            read_long_share: reads.long_share(&c.read_run_hist),
+            mmap_long_share: faults.long_share(&c.mmap_run_hist),
+            read_run: mean(reads.pages, reads.count),
+            mmap_run: mean(faults.pages, faults.count),
             read_continues: share(c.seq_requests, c.read_requests),
             request: mean(c.read_pages, c.read_requests),
             hit_ratio: c.hit_ratio().unwrap_or(1.0),
@@ -127,11 +131,34 @@ impl Features {
     }
 }
 
-/// Share of `pages` that is not accounted for by ended runs below the long ones. A long run that has not ended yet is in no slot.
-fn long_share(runs: &Hist, pages: u64) -> f64 {
-    // Slot n holds [2^n, 2^(n+1)): 1.5 × 2^n on average, but slot 0 holds runs of exactly one page.
-    let short: f64 = (0..LONG_RUN_SLOT).map(|n| runs[n] as f64 * if n == 0 { 1.0 } else { 1.5 * f64::from(1 << n) }).sum();
-    if pages == 0 { 0.0 } else { (1.0 - short / pages as f64).clamp(0.0, 1.0) }
+/// Runs of one way to read.
+struct Runs {
+    pages: u64,
+    /// How many began.
+    count: u64,
+    /// Of the pages, those in runs that were cut, where these count as ended.
+    cut: u64,
+}
+
+impl Runs {
+    /// Without those that were cut, as they are no sample of the others' lengths: whoever takes turns with more files than are followed is cut
+    /// after each turn. But where hardly any other is left, they ended: lookups in hundreds of files leave none.
+    fn known(pages: u64, count: u64, cuts: u64, cut_pages: u64) -> Runs {
+        let rest = pages.saturating_sub(cut_pages);
+        if rest as f64 >= KNOWN_LEAST * pages as f64 {
+            Runs { pages: rest, count: count.saturating_sub(cuts), cut: 0 }
+        } else {
+            Runs { pages, count, cut: cut_pages }
+        }
+    }
+
+    /// Share of pages that is not accounted for by ended runs below the long ones. A long run that has not ended yet is in no slot.
+    fn long_share(&self, ended: &Hist) -> f64 {
+        // Slot n holds [2^n, 2^(n+1)): 1.5 × 2^n on average, but slot 0 holds runs of exactly one page.
+        let short: f64 = (0..LONG_RUN_SLOT).map(|n| ended[n] as f64 * if n == 0 { 1.0 } else { 1.5 * f64::from(1 << n) }).sum();
+        let pages = self.pages as f64;
+        if self.pages == 0 { 0.0 } else { (1.0 - (short + self.cut as f64) / pages).clamp(0.0, 1.0) }
+    }
 }
 
 /// Middle of the slot that holds the median; 0 for an empty histogram.
@@ -184,6 +211,29 @@ mod tests {
         runs.read_run_hist[3] = 100;
         let f = Features::of(&Span { seconds: 1.0, counters: runs });
         assert_eq!((f.read_run, f.read_long_share), (8.0, 0.0));
+    }
+
+    #[test]
+    fn runs_that_were_cut_say_nothing_of_the_others_unless_they_are_nearly_all() {
+        let of = |c: Counters| {
+            let f = Features::of(&Span { seconds: 1.0, counters: c });
+            (f.read_long_share, f.read_run)
+        };
+        // A merge: half of the streams are followed from end to end, the others cut after each request of 4 pages.
+        let merge = Counters { read_requests: 500, seq_requests: 248, read_pages: 2000, ..Counters::default() };
+        assert_eq!(of(Counters { read_cuts: 250, read_cut_pages: 1000, ..merge }), (1.0, 500.0));
+        // Lookups: a tenth return to a file that is still followed and end a run, all others cut one.
+        let mut lookups =
+            Counters { read_requests: 500, read_pages: 500, read_cuts: 450, read_cut_pages: 450, ..Counters::default() };
+        lookups.read_run_hist[0] = 50;
+        assert_eq!(of(lookups), (0.0, 1.0));
+    }
+
+    #[test]
+    fn little_demand_is_rest_only_where_nobody_waits() {
+        let f = |demand, stall_share| Features { demand, stall_share, ..Features::default() };
+        assert!(f(24.0, 0.4).is_idle(25.0) && !f(25.0, 0.0).is_idle(25.0));
+        assert!(!f(2.3, 1.0).is_idle(25.0) && f(0.9, 1.0).is_idle(25.0));
     }
 
     #[test]

@@ -97,10 +97,17 @@ counters! {
         stale_windows,
         /// Read requests that continue the previous one in the same file (weighted).
         seq_requests,
-        /// Pages of read requests that continue the previous one in the same file (weighted).
-        seq_pages,
+        /// Short runs of read requests (below 64 pages) that other files' took the place of before they ended: how they went on is not known
+        /// (weighted). None that was read to the end of its file.
+        read_cuts,
+        /// Their pages (weighted).
+        read_cut_pages,
         /// Faults that continue a run (within 16 pages of the previous fault in the same file, or right behind the large folio that it mapped).
         seq_faults,
+        /// Short runs of faults that other files' took the place of.
+        mmap_cuts,
+        /// Their pages.
+        mmap_cut_pages,
         /// Block-layer read requests completed by the disk under this bdi.
         dev_reads,
         /// Bytes of those.

@@ -141,7 +141,6 @@ impl Reader {
         c.read_pages += STEADY;
         c.read_requests += STEADY;
         c.seq_requests += STEADY;
-        c.seq_pages += STEADY;
         self.since += 1;
         if self.since >= self.between {
             self.since = 0;
@@ -167,7 +166,6 @@ impl Reader {
         c.read_pages += pages as u64;
         c.read_requests += pages as u64 / 32;
         c.seq_requests += pages as u64 / 32;
-        c.seq_pages += pages as u64;
         c.read_late += (pages * late) as u64;
         c.read_stall_ns += (pages * wait) as u64;
         c.spec_added += pages as u64;
