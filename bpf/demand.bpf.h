@@ -24,6 +24,7 @@ struct run {
 	u64 ended; /* pages of the run that this request ends, 0: none */
 	u64 jump;
 	bool continues;
+	bool turns; /* to another file than the task's last request */
 };
 
 static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u64 last,
@@ -61,6 +62,7 @@ static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 w
 	c->events += weight;
 	c->read_requests += weight;
 	c->read_pages += pages * weight;
+	c->read_turns += run->turns ? weight : 0;
 	hist_add(c->request_hist, pages, weight);
 	if (run->continues) {
 		c->seq_requests += weight;
@@ -163,6 +165,7 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	mapping = *(volatile u64 *)&t->argument;
 	continuation = t->request_mapping == mapping && t->request_last == event_last &&
 		       index > t->request_index;
+	run.turns = t->request_mapping && t->request_mapping != mapping;
 	t->request_mapping = mapping;
 	t->request_index = index;
 	t->request_last = event_last;
@@ -272,6 +275,8 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 
 		c->faults++;
 		c->events++;
+		c->mmap_turns += t->fault_of && t->fault_of != run_of;
+		t->fault_of = run_of;
 		if (known && within_reach(mapping, s->next, first)) {
 			pages = distance(first, s->next);
 			c->seq_faults++;

@@ -51,6 +51,8 @@ struct ka_counters {
 	u64 seq_faults;
 	u64 mmap_cuts;
 	u64 mmap_cut_pages;
+	u64 read_turns;
+	u64 mmap_turns;
 	u64 dev_reads;
 	u64 dev_read_bytes;
 	u64 dev_read_ns;

@@ -42,6 +42,7 @@ struct task {
 	u64 request_index;
 	u64 request_last;
 	u64 argument;
+	u64 fault_of;	/* stream of the last visible fault */
 	u64 mmap_last; /* end of the last fault, ns */
 	u64 read_iocb; /* kprobe: of the read that has not returned */
 	u64 read_from; /* and where it started, bytes */

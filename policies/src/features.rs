@@ -142,7 +142,9 @@ pub fn restore(vector: &[f64]) -> Option<Features> {
         device_request_kib: pow(v[22]),
         device_mib_per_s: pow(v[23]),
         window: pow(v[24]),
+        // What no model sees.
         stale_share: 0.0,
+        turns: 0.0,
     })
 }
 
@@ -184,7 +186,7 @@ mod tests {
             let f = Features {
                 mmap_share, read_long_share, mmap_long_share, read_continues, hit_ratio, late_share, reuse, accuracy, unused,
                 demand, read_run, mmap_run, request, stall_share, window, stall_ms_per_mib, evicted, jump, mapped_demand,
-                device_latency_us, device_request_kib, device_mib_per_s, stale_share: 0.0,
+                device_latency_us, device_request_kib, device_mib_per_s, stale_share: 0.0, turns: 0.0,
             };
             let v = vector(&f, Kib(kib));
             prop_assert!(v.iter().all(|x| x.is_finite()));

@@ -28,6 +28,8 @@ pub(crate) const SINGLE: f64 = 1.2;
 const PAGE: Kib = Kib(4);
 /// Share of the time spent waiting below which readers have a pace of their own; a scan at the device's bandwidth does little else.
 const PACED: f64 = 0.5;
+/// Share of requests for another file than the last, from which a task reads several in turn.
+const ALONE: f64 = 0.1;
 /// Pages read ahead that are evicted unused, per demanded page, from which they take the place of others.
 const PUSHES_OUT: f64 = 0.5;
 /// From here on a value was set by somebody, or by what the device says of itself, and a step of four may not be enough.
@@ -153,9 +155,10 @@ pub(crate) fn thrashes(f: &Features) -> bool {
     f.mmap_share.max(f.mapped_demand) <= 0.5 && f.evicted > PUSHES_OUT
 }
 
-/// A single reader with a pace of its own. Streams that are read in turn break each other's runs, and each would get a window of that size.
+/// A single reader with a pace of its own. Of streams that one task reads in turn each would get a window of that size (48 were tried at 16 MiB, and
+/// the harm made the trial rarer that was needed when their memory shrank).
 pub(crate) fn is_paced(f: &Features) -> bool {
-    f.stall_share < PACED && f.run() >= LONG_RUN
+    f.stall_share < PACED && f.run() >= LONG_RUN && f.turns < ALONE
 }
 
 /// Whether runs of faults are cut in two: half of a mapped window lies behind the fault (`do_sync_mmap_readahead`, `mm/filemap.c`), so

@@ -104,6 +104,9 @@ pub struct Probe {
     /// The open fault's page was speculative.
     own: u64,
     mmap_last: Nanos,
+    /// Files of the last request and of the last fault.
+    read_of: u32,
+    fault_of: u32,
     read: Streams,
     mmap: Streams,
 }
@@ -118,6 +121,8 @@ impl Default for Probe {
             stall_ns: 0,
             own: 0,
             mmap_last: Nanos(0),
+            read_of: NO_FILE,
+            fault_of: NO_FILE,
             read: Streams::default(),
             mmap: Streams::default(),
         }
@@ -141,6 +146,8 @@ impl Probe {
         c.read_requests += 1;
         c.read_pages += pages;
         hist_add(&mut c.request_hist, pages, 1);
+        c.read_turns += u64::from(![NO_FILE, file].contains(&self.read_of));
+        self.read_of = file;
         let s = self.read.of(file);
         let cut = s.cut_by(file, s.next);
         if s.file == file && (index == s.next || index + 1 == s.next) {
@@ -184,6 +191,8 @@ impl Probe {
         } else {
             c.faults += 1;
             c.events += 1;
+            c.mmap_turns += u64::from(![NO_FILE, file].contains(&self.fault_of));
+            self.fault_of = file;
             let mut pages = 1;
             if s.file == file && within_reach(store, file, s.next, first) {
                 pages = first.abs_diff(s.next);

@@ -199,9 +199,13 @@ impl Agent<'_> {
         let mut words = seen.since(&watched.basis).words();
         watched.basis = *seen;
         if self.noise > 0.0 {
+            let mut error: f64 = 0.0;
             for (word, name) in words.iter_mut().zip(keepahead_core::sample::SCALARS) {
                 if WEIGHTED.contains(name) {
-                    let error: f64 = StandardNormal.sample(&mut self.random);
+                    // Cut runs and their pages are counted from the same requests.
+                    if *name != "read_cut_pages" {
+                        error = StandardNormal.sample(&mut self.random);
+                    }
                     *word = (*word as f64 * (1.0 + self.noise * error).max(0.0)).round() as u64;
                 }
             }

@@ -74,6 +74,8 @@ pub struct Features {
     pub device_request_kib: f64,
     /// What the device delivered, MiB/s.
     pub device_mib_per_s: f64,
+    /// Share of requests and faults that are for another file than their task's last one, 0 to 1: streams that one task reads in turn.
+    pub turns: f64,
 }
 
 impl Features {
@@ -111,6 +113,7 @@ impl Features {
             device_latency_us: mean(c.dev_read_ns, c.dev_reads) / 1e3,
             device_request_kib: mean(c.dev_read_bytes, c.dev_reads) / 1024.0,
             device_mib_per_s: mib(span.per_second(c.dev_read_bytes)),
+            turns: share(c.read_turns + c.mmap_turns, c.read_requests + c.faults),
         }
     }
 

@@ -108,6 +108,10 @@ counters! {
         mmap_cuts,
         /// Their pages.
         mmap_cut_pages,
+        /// Read requests of another file than their task's last one (weighted).
+        read_turns,
+        /// Faults in another file than their task's last one.
+        mmap_turns,
         /// Block-layer read requests completed by the disk under this bdi.
         dev_reads,
         /// Bytes of those.
