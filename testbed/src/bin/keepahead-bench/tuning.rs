@@ -17,6 +17,12 @@ struct Row {
     bytes_per_s: u64,
 }
 
+impl Row {
+    fn name(&self) -> String {
+        format!("{} from {} KiB", self.load.name(), self.start_kib)
+    }
+}
+
 const SWEEP: &[u32] = &[4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 const QUICK: &[u32] = &[4, 16, 128, 512, 2048];
 /// keepahead's run: it must have settled after 30 s; the rest is its score.
@@ -68,7 +74,7 @@ pub fn run(seed: u64, quick: bool, policy: &str) -> anyhow::Result<()> {
     let file = testbed.file("data", 1500)?;
     let mut database: Option<PathBuf> = None;
     let mut results = Vec::new();
-    for row in rows().iter().filter(|r| only.is_empty() || only.split(',').any(|o| r.load.name().contains(o))) {
+    for row in rows().iter().filter(|r| only.is_empty() || only.split(',').any(|o| r.name().contains(o))) {
         let measured = match (row.load, &database) {
             (Load::Db(_), None) => match db::unavailable() {
                 Some(why) => Err(anyhow::anyhow!(why)),
@@ -81,9 +87,8 @@ pub fn run(seed: u64, quick: bool, policy: &str) -> anyhow::Result<()> {
             Load::Phases(_) => phases::measure(policy, seed, quick),
             _ => measure(&testbed, &path, row, (seed, policy), quick),
         });
-        let name = format!("{} from {} KiB", row.load.name(), row.start_kib);
         let result = measured.unwrap_or_else(|e| json!({ "value": null, "why": format!("{e:#}") }));
-        let mut result = json!({ "name": name, "unit": row.load.unit(), "seed": seed, "kernel": crate::kernel(),
+        let mut result = json!({ "name": row.name(), "unit": row.load.unit(), "seed": seed, "kernel": crate::kernel(),
             "iops": row.iops, "bytes_per_s": row.bytes_per_s, "memory_mib": 512, "policy": policy, "result": result });
         let inner = result["result"].take();
         if let (Value::Object(all), Value::Object(inner)) = (&mut result, inner) {
