@@ -13,8 +13,7 @@ enum demand_kind {
 	DEMAND_FAULT
 };
 
-/* What a task reads of one file. Kept for the files that it reads by turns, in sets of two: a set is
- * a line of the processor's cache. */
+/* What a task reads of one file. Kept for the files that it reads by turns, in sets of two. */
 #define STREAM_SETS 32
 #define STREAMS	    (2 * STREAM_SETS)
 /* Pages, as in core/src/features.rs. */

@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{Rules, SINGLE, classify, cuts_runs, is_paced, out_of_reach, thrashes};
+use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, classify, cuts_runs, is_paced, reads_nothing_ahead, thrashes};
 use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
@@ -156,8 +156,8 @@ impl Learned {
                 format!("{} (confidence {sure:.2}), but hardly anybody waits: nothing to gain", view.words(pattern, f));
             return Decision::Abstain { pattern, reason };
         }
-        if let Some(why) = out_of_reach(f) {
-            return Decision::Abstain { pattern, reason: why.into() };
+        if reads_nothing_ahead(f) {
+            return Decision::Abstain { pattern, reason: NOTHING_AHEAD.into() };
         }
         let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
         let raise = if pattern == Pattern::Sequential { RAISE_SCAN } else { RAISE };

@@ -10,7 +10,6 @@ use keepahead_core::event::{Outcome, Pattern, Proposal};
 use keepahead_core::features::{Features, LONG_RUN};
 use keepahead_core::policy::{Context, Decision, Policy, Tried};
 use keepahead_core::units::Kib;
-use keepahead_core::verdict::STALE_MOST;
 
 /// Share of pages in long runs from which a stream counts as sequential, and up to which it counts as short or random.
 const LONG: f64 = 0.7;
@@ -54,10 +53,8 @@ impl Policy for Rules {
             // Measured: amplification 1.00 to 1.15 at 128 and at 4096 KiB alike.
             Pattern::RandomRead => return abstain("random read(2) does not depend on read_ahead_kb"),
             _ if f.stall_share < context.min_stall_share => return abstain("hardly anybody waits: nothing to gain"),
+            _ if reads_nothing_ahead(f) => return abstain(NOTHING_AHEAD),
             _ => {}
-        }
-        if let Some(why) = out_of_reach(f) {
-            return abstain(why);
         }
         match candidates(pattern, f, context)
             .into_iter()
@@ -69,19 +66,12 @@ impl Policy for Rules {
     }
 }
 
-/// Why no value of the knob would change what is read ahead, where none would.
-pub(crate) fn out_of_reach(f: &Features) -> Option<&'static str> {
-    if f.stale_share > STALE_MOST {
-        // A trial of them would be void: 14 s for nothing, again and again.
-        return Some(
-            "nine in ten windows come from open files that keep one of their own, so read_ahead_kb changes nothing: POSIX_FADV_SEQUENTIAL, or opened before keepahead came",
-        );
-    }
-    // Faults miss and no window is read for them: the mapping is advised random, or the file's count of misses has passed the kernel's
-    // limit (`MMAP_LOTSAMISS`, `do_sync_mmap_readahead`, `mm/filemap.c`).
-    (f.mmap_share > 0.5 && f.window == 0.0 && f.hit_ratio < 1.0).then_some(
-        "nothing is read ahead for these faults, so read_ahead_kb changes nothing: MADV_RANDOM, or the kernel found that none of it was used",
-    )
+pub(crate) const NOTHING_AHEAD: &str = "nothing is read ahead for these faults, so read_ahead_kb changes nothing: MADV_RANDOM, or the kernel found that none of it was used";
+
+/// Whether faults miss and no window is read for them: the mapping is advised random, or the file's count of misses has passed the kernel's
+/// limit (`MMAP_LOTSAMISS`, `do_sync_mmap_readahead`, `mm/filemap.c`).
+pub(crate) fn reads_nothing_ahead(f: &Features) -> bool {
+    f.mmap_share > 0.5 && f.window == 0.0 && f.hit_ratio < 1.0
 }
 
 /// Names the pattern. Only from what is asked for, so that it does not move with the knob.
@@ -296,14 +286,6 @@ mod tests {
     fn nothing_is_proposed_where_nobody_waits() {
         let cached = Features { stall_share: 0.001, ..sequential() };
         assert!(matches!(decide(&cached, 128, &[]), Decision::Abstain { .. }));
-    }
-
-    #[test]
-    fn nothing_is_proposed_where_open_files_keep_their_own_windows() {
-        let most = Features { stale_share: 0.95, ..sequential() };
-        assert!(matches!(decide(&most, 128, &[]), Decision::Abstain { pattern: Pattern::Sequential, .. }));
-        let half = Features { stale_share: 0.5, ..sequential() };
-        assert_eq!(proposed(decide(&half, 128, &[])), Some(512));
     }
 
     #[test]

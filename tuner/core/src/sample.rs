@@ -110,7 +110,7 @@ counters! {
         mmap_cut_pages,
         /// Read requests of another file than their task's last one (weighted).
         read_turns,
-        /// Faults in another file than their task's last one.
+        /// Faults in another file, or another region of one that has its own, than their task's last one.
         mmap_turns,
         /// Block-layer read requests completed by the disk under this bdi.
         dev_reads,

@@ -43,7 +43,9 @@ const IN_SIGHT: u32 = 2;
 /// Where the coin was tossed: where it was not, streams keep the new window, and what comes next is measured with it.
 const UNDECIDED: &str = "inconclusive, but a gain was in sight";
 /// With more than this share of windows from files that keep an old value, what changed is not the new value's doing.
-pub const STALE_MOST: f64 = 0.9;
+/// No reason not to try: a trial's write takes along the files that were opened under any value that keepahead has seen (a person's, before a
+/// take-back).
+const STALE_MOST: f64 = 0.9;
 /// Another device counts as worse when its stall rose by more than this ratio beyond doubt.
 const OTHERS_MARGIN: f64 = 1.10;
 
