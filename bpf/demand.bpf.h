@@ -138,10 +138,8 @@ static __noinline void count_read_file(u64 mapping, u32 slot, u64 pages)
 /* A batch that ends before a folio still being read has no event of its own; the next one follows
  * the wait for that folio. So a request that goes on a little beyond the last one, after a wait,
  * began where that one ended. */
-static __always_inline u64 request_start(struct task *t, u64 mapping, u64 index)
+static __always_inline u64 request_start(struct stream *s, u64 mapping, u64 index)
 {
-	struct stream *s = stream_of(t->read, mapping);
-
 	return s->mapping == mapping && index > s->next && index - s->next < BATCH_PAGES ? s->next
 											 : index;
 }
@@ -174,7 +172,7 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	hash = sample_hash(mapping, index >> 6);
 	s = stream_of(t->read, mapping);
 	if (!continuation && t->pending_ns)
-		index = request_start(t, mapping, index);
+		index = request_start(s, mapping, index);
 	if (!continuation) {
 		count_cut_read(s, mapping, hash);
 		read_run(s, mapping, index, last, &run);

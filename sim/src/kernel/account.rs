@@ -54,7 +54,7 @@ impl Streams {
             (NO_FILE, _) => 0,
             (_, NO_FILE) => 1,
             _ => {
-                // A linear congruential generator's high bit (Knuth's MMIX has the like): the probes ask the kernel for a random bit.
+                // A linear congruential generator's high bit (Numerical Recipes): the probes ask the kernel for a random bit.
                 self.coin = self.coin.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (self.coin >> 31) as usize
             }

@@ -15,14 +15,14 @@ pub const VERSION: u32 = 4;
 
 /// Runs of at least 2^6 pages (256 KiB) count as long: from there on a window of the default size pays.
 const LONG_RUN_SLOT: usize = 6;
-/// Share of the time waited from which somebody is kept waiting, and by how much less demand such a device is idle: at 8 MiB of readahead and
+/// From so many pages on, 256 KiB, a run is long.
+pub const LONG_RUN: f64 = (1 << LONG_RUN_SLOT) as f64;
+/// Share of pages in runs that were not cut, from which the others say nothing.
+const KNOWN_LEAST: f64 = 0.2;
+/// Time waited per second from which somebody is kept waiting, and by how much less demand such a device is idle: at 8 MiB of readahead and
 /// 150 MB/s random faults get 18 pages a second, at 64 MiB two.
 const KEPT_WAITING: f64 = 0.5;
 const SLOWED: f64 = 25.0;
-/// Share of pages in runs that were not cut, from which the others say nothing.
-const KNOWN_LEAST: f64 = 0.2;
-/// From so many pages on, 256 KiB, a run is long.
-pub const LONG_RUN: f64 = (1 << LONG_RUN_SLOT) as f64;
 
 /// Fields that a record of an older version lacks are read as 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
