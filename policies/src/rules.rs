@@ -300,6 +300,13 @@ mod tests {
     }
 
     #[test]
+    fn streams_that_one_task_reads_in_turn_are_no_reader_with_a_pace_of_its_own() {
+        let alone = Features { stall_share: 0.2, ..sequential() };
+        assert_eq!(proposed(decide(&alone, 128, &[])), Some(8192));
+        assert_eq!(proposed(decide(&Features { turns: 1.0, ..alone }, 128, &[])), Some(512));
+    }
+
+    #[test]
     fn climbs_halves_the_step_after_harm_and_settles() {
         use Outcome::*;
         assert_eq!(proposed(decide(&sequential(), 512, &[(128, Reverted, Some(2.0))])), Some(2048));

@@ -84,6 +84,7 @@ fn a_merge_of_sorted_files_is_a_scan() {
         }
         let f = r.features();
         assert!(f.read_long_share > 0.8 && f.mmap_long_share > 0.8, "{files} files: {f:?}");
+        assert!(f.turns > 0.9, "{files} files: {f:?}");
     }
 }
 
