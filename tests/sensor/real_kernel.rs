@@ -363,7 +363,8 @@ fn lookups_in_many_files_are_no_scan_and_small_files_are() {
     let Some(mut sensor) = sensor(0) else { return };
     let bed = Loop::new(EXT4, "700M");
     let large: Vec<_> = (0..60).map(|n| bed.file(&format!("large{n}"), 8)).collect();
-    let small: Vec<_> = (0..200).map(|n| bed.mount().join(format!("small{n}"))).collect();
+    // So many that those which have lost their places are nearly all.
+    let small: Vec<_> = (0..600).map(|n| bed.mount().join(format!("small{n}"))).collect();
     small.iter().for_each(|path| fs::write(path, vec![1; 9 * 4096]).unwrap());
     drop_caches();
     let open: Vec<File> = large.iter().map(|path| File::open(path).unwrap()).collect();
