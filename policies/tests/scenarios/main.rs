@@ -9,9 +9,13 @@ mod phases;
 
 use keepahead_core::device::BdiName;
 use keepahead_core::event::{Arm, Because, Input, Outcome, What};
+use keepahead_core::policy::{Context, Decision, Policy};
 use keepahead_core::settings::Settings;
-use keepahead_core::units::Kib;
+use keepahead_core::units::{Kib, Nanos};
 use keepahead_policies::learned::Learned;
+use keepahead_policies::rules::Rules;
+use std::cell::Cell;
+use std::rc::Rc;
 use world::{Load, World, device};
 
 const SCAN: Load = Load::Sequential { iops: 1000.0, bandwidth: 400.0 };
@@ -28,6 +32,33 @@ fn one(load: Load, original: u32, seed: u64) -> World {
 
 fn knob(world: &World) -> u32 {
     world.devices[&BdiName("7:0".into())].knob.0
+}
+
+/// Counts how often it is asked.
+struct Asked(Rc<Cell<u32>>);
+
+impl Policy for Asked {
+    fn name(&self) -> &'static str {
+        "asked"
+    }
+
+    fn decide(&self, context: &Context) -> Decision {
+        self.0.set(self.0.get() + 1);
+        Rules.decide(context)
+    }
+}
+
+/// Two windows in a row confirm a pattern: at four ticks a second one was asked of four times.
+#[test]
+fn ticks_within_a_second_ask_nothing_that_the_second_has_answered() {
+    let asked = |tick| {
+        let (mut world, count) = (one(Load::RandomRead { iops: 3000.0 }, 128, 1), Rc::new(Cell::new(0)));
+        (world.tick, world.policy) = (Nanos::from_millis(tick), Box::new(Asked(count.clone())));
+        world.run(30.0);
+        count.get()
+    };
+    let usual = asked(1000);
+    assert!(usual >= 25 && asked(250) <= usual, "{usual} and {}", asked(250));
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct World {
     /// `some avg10`, percent.
     pub memory_pressure: Option<f64>,
     pub trials: BTreeMap<BdiName, Vec<Nanos>>,
+    /// Outside of trials.
+    pub tick: Nanos,
     seed: u64,
 }
 
@@ -112,6 +114,7 @@ impl World {
             memory_available: 8 << 30,
             memory_pressure: None,
             trials: BTreeMap::new(),
+            tick: Nanos::from_secs(1),
             seed: seed.wrapping_mul(2).wrapping_add(1),
         }
     }
@@ -153,7 +156,7 @@ impl World {
     pub fn run(&mut self, seconds: f64) {
         let end = self.now + Nanos((seconds * 1e9) as u64);
         while self.now < end {
-            let pace = if self.state.on_trial() { Nanos::from_millis(100) } else { Nanos::from_secs(1) };
+            let pace = if self.state.on_trial() { Nanos::from_millis(100) } else { self.tick };
             self.advance(pace);
         }
     }

@@ -227,16 +227,17 @@ impl Watched {
         if around.paused {
             return self.hold(around.now, Hold::Paused, out);
         }
-        if slot_ended {
-            let slot = self.slots.latest(tick.sample.completeness);
-            let shown = slot.as_ref().and_then(|slot| self.shown(slot, around));
-            if self.has_returned(shown.as_ref(), around.now)
-                && let Some(slot) = slot
-            {
-                return self.decide(&slot, mark, around, next_trial, out);
-            }
-            self.count_turned(shown.as_ref());
+        if !slot_ended {
+            return;
         }
+        let slot = self.slots.latest(tick.sample.completeness);
+        let shown = slot.as_ref().and_then(|slot| self.shown(slot, around));
+        if self.has_returned(shown.as_ref(), around.now)
+            && let Some(slot) = slot
+        {
+            return self.decide(&slot, mark, around, next_trial, out);
+        }
+        self.count_turned(shown.as_ref());
         let (most, completeness) = (around.settings.window_slots, tick.sample.completeness);
         if self.pattern_next.is_none() && self.turned > 0 {
             if self.turned < most {
@@ -251,11 +252,7 @@ impl Watched {
         }
         match self.slots.so_far(around.policy.slots_needed(most), completeness) {
             // Regions and their probation have the first word, in whole windows.
-            Some(window) if self.regions.is_empty() => {
-                if slot_ended {
-                    self.decide_early(&window, mark, around, next_trial, out);
-                }
-            }
+            Some(window) if self.regions.is_empty() => self.decide_early(&window, mark, around, next_trial, out),
             _ => self.hold(around.now, Hold::Gathering, out),
         }
     }
