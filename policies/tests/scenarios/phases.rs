@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Patterns that change, and those that return.
 
-use super::world::{Load, World};
-use super::{SCAN, knob, one};
+use super::world::{Load, World, device};
+use super::{SCAN, knob, noisy, one};
 use keepahead_core::event::{Because, Hold, Outcome, Pattern, Record, What};
+use keepahead_core::settings::Settings;
+use keepahead_core::step::State;
 use keepahead_core::units::Kib;
 use keepahead_policies::learned::Learned;
 
@@ -188,6 +190,27 @@ fn a_pattern_that_returns_has_its_value_back_within_five_seconds() {
     }
     returned.sort_by(f64::total_cmp);
     assert!(returned[returned.len() / 2] <= 5.0 && returned[returned.len() - 1] <= 6.5, "{returned:?}");
+}
+
+#[test]
+fn what_an_earlier_run_has_proven_is_tried_after_the_first_second() {
+    for (seed, load) in (1..20).zip([SCAN, Load::RandomMmap { iops: 3000.0, bandwidth: 150.0 }].into_iter().cycle()) {
+        let mut before = one(load, 128, seed);
+        before.run(60.0);
+        let proven = knob(&before);
+        assert_ne!(proven, 128, "seed {seed}");
+        let mut world = World::new(Settings::default(), seed);
+        world.state = State::new(Settings::default(), false).with_known(before.state.known());
+        world.add(device("7:0", "loop0", 128), load, noisy);
+        let since = world.now;
+        world.run(10.0);
+        let begun = world.records.iter().find_map(|r| match r.what {
+            What::TrialStarted { to, .. } => Some((r.at.since(since).as_secs_f64(), to.0)),
+            _ => None,
+        });
+        // The first tick is a second after the start, and begins the first slot.
+        assert_eq!(begun, Some((2.0, proven)), "seed {seed}");
+    }
 }
 
 #[test]

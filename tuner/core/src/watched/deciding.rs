@@ -324,13 +324,14 @@ impl Watched {
         self.pattern != Some(pattern) && known.proven.is_some_and(|value| value != self.current())
     }
 
-    /// Whether two slots in a row have shown another pattern than before, for which another value is proven: the memory says what to
-    /// do and a trial whether that is still right, so that no whole window is needed. The slots before it are forgotten.
+    /// Whether two slots in a row have shown another pattern than before, or the first of all slots a first one, for which another value is
+    /// proven: the memory says what to do and a trial whether that is still right, so that no whole window is needed. The slots before it
+    /// are forgotten.
     pub(super) fn has_returned(&mut self, shown: Option<&Decision>, now: Nanos) -> bool {
         let returning = shown.filter(|decision| !matches!(decision, Decision::Abstain { .. })).map(Decision::pattern);
         let returning = returning.filter(|p| self.known.get(p).is_some_and(|known| self.is_another(*p, known)));
         let before = std::mem::replace(&mut self.returning, returning);
-        let Some(pattern) = returning.filter(|_| before == returning) else { return false };
+        let Some(pattern) = returning.filter(|_| before == returning || self.pattern.is_none()) else { return false };
         self.returning = None;
         self.slots.keep_latest(1);
         self.turn_to_pattern(pattern, now);
