@@ -30,25 +30,26 @@ struct run {
 static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u64 last,
 				     struct run *run)
 {
-	u64 pages = last - index + 1;
+	u64 pages = last - index + 1, next = near(index, s->next);
+	u32 epoch = own_epoch;
 
-	if (s->mapping == mapping && (index == s->next || index + 1 == s->next)) {
+	if (s->mapping == mapping && (index == next || index + 1 == next)) {
 		run->continues = true;
-		s->run += index == s->next ? pages : pages - 1;
+		s->run += index == next ? pages : pages - 1;
 	} else {
 		if (s->mapping == mapping) {
 			run->ended = s->run;
-			run->jump = distance(index, s->next);
+			run->jump = distance(index, next);
 		} else {
-			s->end = own_epoch;
+			s->end = epoch;
 			s->slot = slot_of_mapping(mapping);
 		}
 		s->mapping = mapping;
 		s->run = pages;
 	}
 	s->next = last + 1;
-	if (s->end != own_epoch) {
-		s->end = own_epoch;
+	if (s->end != epoch) {
+		s->end = epoch;
 		s->slot = slot_of_mapping(mapping);
 	}
 }
@@ -79,7 +80,7 @@ static __always_inline void count_cut_read(struct stream *s, u64 mapping, u64 ha
 	struct ka_counters *c;
 	u64 shift;
 
-	if (!run || s->end != own_epoch)
+	if (!run || s->end != (u32)own_epoch)
 		return;
 	shift = demand_shifts[s->slot & (KA_MAX_SLOTS - 1)] & 63;
 	if (!hash_in_sample(hash, shift))
@@ -140,8 +141,9 @@ static __noinline void count_read_file(u64 mapping, u32 slot, u64 pages)
  * began where that one ended. */
 static __always_inline u64 request_start(struct stream *s, u64 mapping, u64 index)
 {
-	return s->mapping == mapping && index > s->next && index - s->next < BATCH_PAGES ? s->next
-											 : index;
+	u64 next = near(index, s->next);
+
+	return s->mapping == mapping && index > next && index - next < BATCH_PAGES ? next : index;
 }
 
 /* Pages index..=last are up to date and about to be copied. Fires for each batch, always up to the
@@ -212,14 +214,9 @@ static __always_inline bool within_reach(u64 mapping, u64 from, u64 to)
 
 static __always_inline void count_cut_mmap(struct stream *s, u64 mapping)
 {
-	struct ka_counters *c;
-	u32 run;
+	u32 run = cut_run(s, mapping, (u64)s->end + FAULT_AROUND);
+	struct ka_counters *c = run ? counters_of(s->slot) : 0;
 
-	/* The name of a region's stream is no address. */
-	if (is_own(s->slot))
-		return;
-	run = cut_run(s, mapping, s->end + FAULT_AROUND);
-	c = run ? counters_of(s->slot) : 0;
 	if (!c)
 		return;
 	c->mmap_cuts++;
@@ -231,7 +228,7 @@ static __always_inline void count_cut_mmap(struct stream *s, u64 mapping)
 static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fault)
 {
 	u32 slot = slot_of_mapping(mapping);
-	u64 now, used, own, pages = 1, run_of = mapping;
+	u64 now, used, own, next, pages = 1, run_of = mapping;
 	struct ka_counters *c;
 	struct ka_file *file;
 	struct stream *s;
@@ -240,9 +237,8 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 	if (is_own(slot)) {
 		u32 part = slot_of_part(mapping, first, slot);
 
-		/* Runs in a region are not interrupted by faults in another one; slab objects as
-		 * large as an address_space leave room for that many names. */
-		run_of += part == slot ? 0 : (u64)part << 6;
+		/* Runs in a region are not interrupted by faults in another one. */
+		run_of += part == slot ? 0 : ((u64)part << 6) + 1;
 		slot = part;
 	}
 	c = counters_of(slot);
@@ -256,6 +252,7 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 	t->window = WINDOW_NONE;
 	t->marker = 0;
 	s = stream_of(t->mmap, run_of);
+	next = near(first, s->next);
 	own = used = take_pages(mapping, first, first);
 	/* Also within one visible fault: a window of 32 KiB leaves pages out around the one that it
 	 * was read for, and the work between those that are touched is as much as elsewhere. */
@@ -264,27 +261,28 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 
 		c->mmap_think_ns += (gap < THINK_MAX_NS ? gap : THINK_MAX_NS) - FAULT_COST_NS;
 	}
-	if (s->mapping == run_of && first <= s->end && last >= s->next) {
+	if (s->mapping == run_of && first <= near(first, s->end) && last >= next) {
 		/* the same visible fault, seen again */
 		t->kind = DEMAND_NONE;
 		pages = 0;
 	} else {
-		bool known = s->mapping == run_of;
+		/* A file that has got counters of its own since begins a run there. */
+		bool known = s->mapping == run_of && s->slot == slot;
 
 		c->faults++;
 		c->events++;
 		c->mmap_turns += t->fault_of && t->fault_of != run_of;
 		t->fault_of = run_of;
-		if (known && within_reach(mapping, s->next, first)) {
-			pages = distance(first, s->next);
+		if (known && within_reach(mapping, next, first)) {
+			pages = distance(first, next);
 			c->seq_faults++;
-			used += first > s->next ? take_pages(mapping, s->next + 1, first)
-						: take_pages(mapping, first, s->next - 1);
+			used += first > next ? take_pages(mapping, next + 1, first)
+					     : take_pages(mapping, first, next - 1);
 			s->run += pages;
 		} else {
 			if (known) {
 				hist_add(c->mmap_run_hist, s->run, 1);
-				hist_add(c->jump_hist, distance(first, s->next), 1);
+				hist_add(c->jump_hist, distance(first, next), 1);
 			} else {
 				count_cut_mmap(s, run_of);
 			}

@@ -368,17 +368,27 @@ fn lookups_in_many_files_are_no_scan_and_small_files_are() {
     small.iter().for_each(|path| fs::write(path, vec![1; 9 * 4096]).unwrap());
     drop_caches();
     let open: Vec<File> = large.iter().map(|path| File::open(path).unwrap()).collect();
-    let mappings: Vec<Mapping> = open.iter().map(Mapping::new).collect();
-    let lookups = counted(&mut sensor, &bed.bdi(), || {
+    let look_up = || {
+        let mappings: Vec<Mapping> = open.iter().map(Mapping::new).collect();
         let mut block = [0; 4 * 4096];
         for (n, page) in places(8 * PAGES_PER_MIB - 4, 3000).into_iter().enumerate() {
             // Another file each time, by a step that has no divisor in common with how many there are.
             open[n * 37 % 60].read_exact_at(&mut block, page * 4096).unwrap();
             mappings[n * 23 % 60].touch(page as usize);
         }
-    });
-    let f = features(lookups);
+    };
+    let f = features(counted(&mut sensor, &bed.bdi(), look_up));
     assert!(f.read_long_share < 0.1 && f.mmap_long_share < 0.1 && f.turns > 0.9, "{f:?}");
+    let inode = |file: &File| {
+        let meta = file.metadata().unwrap();
+        Inode { ino: meta.ino(), major: rustix::fs::major(meta.dev()), minor: rustix::fs::minor(meta.dev()) }
+    };
+    let apart = BdiName("workload/0".into());
+    sensor.count_apart(&apart, &open.iter().map(inode).collect::<Vec<_>>(), &[]).unwrap();
+    drop_caches();
+    let f = features(counted(&mut sensor, &apart, look_up));
+    assert!(f.demand > 0.0 && f.read_long_share < 0.1 && f.mmap_long_share < 0.1, "of their own: {f:?}");
+    sensor.count_apart(&apart, &[], &[]).unwrap();
     let whole = counted(&mut sensor, &bed.bdi(), || small.iter().for_each(|path| read_through(path, 4 * 4096)));
     let f = features(whole);
     // The lookups' last 64 runs, which end only now, are short.
