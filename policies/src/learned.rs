@@ -8,7 +8,7 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, classify, cuts_runs, is_paced, reads_nothing_ahead, thrashes};
+use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, SMALLEST, classify, cuts_runs, is_paced, reads_nothing_ahead, thrashes};
 use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
@@ -33,6 +33,8 @@ const RAISE: u32 = 8;
 const RAISE_SCAN: u32 = 64;
 /// Share of what is read ahead that is left unused, up to which all of it is used.
 const USED_UP: f64 = 0.1;
+/// The same from which less than a quarter is used: the rules' longest step down for it.
+const MOST: f64 = 0.75;
 /// How far from the present value, as a factor, what trials have shown raises hope. One that harmed at a quarter says little of eight times the
 /// value, and the line through it says that it gains there (short runs of 64 KiB were tried at 2 MiB before the 512 KiB that were best).
 const HOPE: u32 = 4;
@@ -159,7 +161,11 @@ impl Learned {
         if reads_nothing_ahead(f) {
             return Decision::Abstain { pattern, reason: NOTHING_AHEAD.into() };
         }
-        let open: Vec<&Prediction> = view.predictions.iter().filter(|p| context.may_try(p.kib)).collect();
+        // For faults on more than a page there is nothing below (RocksDB's lookups waited twice as long at 4 KiB as at 16, where the model saw a
+        // gain), unless reads beside them get what is saved.
+        let least = if f.mapped_demand > 0.5 && !single_pages(pattern, f) { SMALLEST } else { Kib(0) };
+        let may_try = |p: &&Prediction| context.may_try(p.kib) && p.kib >= least;
+        let open: Vec<&Prediction> = view.predictions.iter().filter(may_try).collect();
         let raise = if pattern == Pattern::Sequential { RAISE_SCAN } else { RAISE };
         let near = |p: &&&Prediction| p.kib.0 <= context.current.0.saturating_mul(raise);
         let rules_first = why_rules_first(pattern, f, context.current).is_some();
@@ -263,6 +269,9 @@ fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'sta
         _ if single_pages(pattern, f) => {
             "going down in steps fills the cache with neighbours, whose hits hide what single pages gain"
         }
+        Pattern::RandomMmap | Pattern::ShortRuns if lookups(f) => {
+            "going down in steps fills the cache with what hides the gain, where most of what is read ahead is left unused"
+        }
         _ => return None,
     };
     Some(why)
@@ -270,6 +279,13 @@ fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'sta
 
 fn single_pages(pattern: Pattern, f: &Features) -> bool {
     matches!(pattern, Pattern::RandomMmap | Pattern::ShortRuns) && f.mmap_share > 0.5 && f.mmap_run < SINGLE
+}
+
+/// Whether all that is asked for at one place fits in the smallest window, and most of the present one is for nothing. From 128 KiB, RocksDB's
+/// mixgraph and readrandom went to 16 by way of 32 and 64 and took 33 and 13 seconds for it; the rules go there at once (`candidates` in `rules.rs`).
+/// (Not for runs of six pages: its `seekrandom` is best at 64.)
+fn lookups(f: &Features) -> bool {
+    f.mapped_demand > 0.5 && f.mmap_share > 0.5 && f.mmap_run <= SMALLEST.pages() as f64 && f.unused > MOST
 }
 
 fn rules_step(context: &Context) -> Option<Kib> {

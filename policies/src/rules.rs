@@ -20,7 +20,7 @@ const CONTINUES: f64 = 0.25;
 const RANDOM_RUN: f64 = 2.0;
 /// First value to try for random faults on more than a page, and nothing smaller is tried: one I/O of 16 KiB costs about what one of 4 KiB
 /// does on any device in use (RocksDB's lookups on the testbed: 6.4 thousand a second at 8 as at 16 KiB, 3.3 at 4).
-const SMALLEST: Kib = Kib(16);
+pub(crate) const SMALLEST: Kib = Kib(16);
 /// Mean run of faults, pages, up to which each is for a single page. What is read beside it is not asked for, and takes the place of pages
 /// that are: mapped lookups with a hot set do 134 MB/s at 4 KiB and 91 at 16, once the cache has turned over.
 pub(crate) const SINGLE: f64 = 1.2;

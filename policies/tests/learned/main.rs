@@ -218,6 +218,42 @@ fn a_mapped_window_that_cuts_runs_in_two_is_raised_although_the_model_sees_no_ga
 }
 
 #[test]
+fn lookups_of_two_pages_go_down_at_once_and_not_to_a_page() {
+    // What the testbed showed of RocksDB's readrandom at 128 KiB; 16 is best, and at 4 it waits twice as long.
+    let at_128 = Features {
+        demand: 4200.0,
+        mmap_share: 1.0,
+        mapped_demand: 1.0,
+        mmap_run: 1.75,
+        hit_ratio: 0.49,
+        accuracy: 0.05,
+        unused: 0.93,
+        stall_share: 0.73,
+        window: 32.0,
+        stall_ms_per_mib: 44.2,
+        evicted: 4.4,
+        jump: 98304.0,
+        device_latency_us: 1000.0,
+        device_request_kib: 110.0,
+        device_mib_per_s: 235.0,
+        ..Features::default()
+    };
+    let shipped = Learned::shipped().unwrap();
+    let at_once = proposal(Asked { features: at_128, ..Asked::of(FAULTS, 128) }.by(&shipped));
+    assert_eq!(at_once.read_ahead, Kib(16));
+    assert!(at_once.reason.contains(", but going down in steps"), "{}", at_once.reason);
+    let at_16 = Features { unused: 0.6, window: 4.0, stall_ms_per_mib: 15.7, device_request_kib: 15.0, ..at_128 };
+    let mut asked = Asked { features: at_16, ..Asked::of(FAULTS, 16) };
+    let down = |asked: &Asked| match asked.by(&shipped) {
+        Decision::Propose(p) => p.read_ahead < Kib(16),
+        _ => false,
+    };
+    assert!(!down(&asked));
+    asked.features.mmap_run = 1.0;
+    assert!(down(&asked), "of single pages");
+}
+
+#[test]
 fn streams_that_look_like_random_reads_are_raised_after_a_second_if_all_is_used_that_is_read_ahead() {
     let asked = |unused: f64| {
         let mut asked = Asked::of(Program { pattern: Pattern::RandomRead, ..FAULTS }, 16);
