@@ -30,16 +30,16 @@ struct run {
 static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u64 last,
 				     struct run *run)
 {
-	u64 pages = last - index + 1, next = near(index, s->next);
-	u32 epoch = own_epoch;
+	u64 pages = last - index + 1;
+	u32 at = index, epoch = own_epoch;
 
-	if (s->mapping == mapping && (index == next || index + 1 == next)) {
+	if (s->mapping == mapping && (at == s->next || at + 1 == s->next)) {
 		run->continues = true;
-		s->run += index == next ? pages : pages - 1;
+		s->run += at == s->next ? pages : pages - 1;
 	} else {
 		if (s->mapping == mapping) {
 			run->ended = s->run;
-			run->jump = distance(index, next);
+			run->jump = distance(at, s->next);
 		} else {
 			s->end = epoch;
 			s->slot = slot_of_mapping(mapping);
@@ -141,9 +141,9 @@ static __noinline void count_read_file(u64 mapping, u32 slot, u64 pages)
  * began where that one ended. */
 static __always_inline u64 request_start(struct stream *s, u64 mapping, u64 index)
 {
-	u64 next = near(index, s->next);
+	u32 beyond = (u32)index - s->next;
 
-	return s->mapping == mapping && index > next && index - next < BATCH_PAGES ? next : index;
+	return s->mapping == mapping && beyond < BATCH_PAGES ? index - beyond : index;
 }
 
 /* Pages index..=last are up to date and about to be copied. Fires for each batch, always up to the
