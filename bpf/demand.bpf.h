@@ -6,11 +6,11 @@
 #include "readahead.bpf.h"
 
 /* Reach of fault-around (fault_around_bytes, 64 KiB by default), pages. */
-#define FAULT_AROUND 16
+#define FAULT_AROUND  16
 /* Pages of a batch: 31 folios, mostly of a few pages each. */
-#define BATCH_PAGES  512
+#define BATCH_PAGES   512
 /* A preemption must not look like work: gaps of programs that fault often are far below this. */
-#define THINK_MAX_NS 250000
+#define THINK_MAX_NS  250000
 /* Of each gap the kernel itself takes so much to answer a fault (0.5 to 1 us): a smaller window has
  * more of them for the same work. */
 #define FAULT_COST_NS 1000

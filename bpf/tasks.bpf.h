@@ -13,8 +13,9 @@ enum demand_kind {
 	DEMAND_FAULT
 };
 
-/* What a task reads of one file. Kept for the files that it reads by turns, in sets of two. Positions
- * are their low halves: with 24 bytes a stream, a task's state takes 4 KiB of slab instead of 8. */
+/* What a task reads of one file. Kept for the files that it reads by turns, in sets of two.
+ * Positions are their low halves: with 24 bytes a stream, a task's state takes 4 KiB of slab
+ * instead of 8. */
 #define STREAM_SETS 32
 #define STREAMS	    (2 * STREAM_SETS)
 /* Pages, as in core/src/features.rs. */
@@ -48,7 +49,7 @@ struct task {
 	u64 request_index;
 	u64 request_last;
 	u64 argument;
-	u64 fault_of;	/* stream of the last visible fault */
+	u64 fault_of;  /* stream of the last visible fault */
 	u64 mmap_last; /* end of the last fault, ns */
 	u64 read_iocb; /* kprobe: of the read that has not returned */
 	u64 read_from; /* and where it started, bytes */
@@ -144,11 +145,11 @@ static __always_inline struct stream *stream_of(struct stream *streams, u64 mapp
 	return s;
 }
 
-/* Pages of the short run that another file's takes the place of, and of which nobody will know how it
- * went on. A long one is known to be long. One that was read to the end of its file is no short run,
- * however small the file is: if the file is gone it has no pages left, or, with its memory in other
- * hands, any number, and one run is counted in error. Where a region ends is not known here: its runs
- * are not cut. */
+/* Pages of the short run that another file's takes the place of, and of which nobody will know how
+ * it went on. A long one is known to be long. One that was read to the end of its file is no short
+ * run, however small the file is: if the file is gone it has no pages left, or, with its memory in
+ * other hands, any number, and one run is counted in error. Where a region ends is not known here:
+ * its runs are not cut. */
 static __always_inline u32 cut_run(struct stream *s, u64 mapping, u64 read_to)
 {
 	u64 pages, old = s->mapping;
