@@ -33,6 +33,10 @@ static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u
 	u64 pages = last - index + 1;
 	u32 at = index, epoch = own_epoch;
 
+	if (s->mapping != mapping || s->end != epoch) {
+		s->end = epoch;
+		s->slot = slot_of_mapping(mapping);
+	}
 	if (s->mapping == mapping && (at == s->next || at + 1 == s->next)) {
 		run->continues = true;
 		s->run += at == s->next ? pages : pages - 1;
@@ -40,18 +44,11 @@ static __always_inline void read_run(struct stream *s, u64 mapping, u64 index, u
 		if (s->mapping == mapping) {
 			run->ended = s->run;
 			run->jump = distance(at, s->next);
-		} else {
-			s->end = epoch;
-			s->slot = slot_of_mapping(mapping);
 		}
 		s->mapping = mapping;
 		s->run = pages;
 	}
 	s->next = last + 1;
-	if (s->end != epoch) {
-		s->end = epoch;
-		s->slot = slot_of_mapping(mapping);
-	}
 }
 
 static __noinline void count_request(u32 slot, u64 pages, struct run *run, u64 weight)

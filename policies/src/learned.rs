@@ -33,7 +33,7 @@ const RAISE: u32 = 8;
 const RAISE_SCAN: u32 = 64;
 /// Share of what is read ahead that is left unused, up to which all of it is used.
 const USED_UP: f64 = 0.1;
-/// The same from which less than a quarter is used: the rules' longest step down for it.
+/// The same above which less than a quarter is used: the rules then go further down at once than their step of four.
 const MOST: f64 = 0.75;
 /// How far from the present value, as a factor, what trials have shown raises hope. One that harmed at a quarter says little of eight times the
 /// value, and the line through it says that it gains there (short runs of 64 KiB were tried at 2 MiB before the 512 KiB that were best).

@@ -243,7 +243,14 @@ fn lookups_of_two_pages_go_down_at_once_and_not_to_a_page() {
     assert_eq!(at_once.read_ahead, Kib(16));
     assert!(at_once.reason.contains(", but going down in steps"), "{}", at_once.reason);
     let at_16 = Features { unused: 0.6, window: 4.0, stall_ms_per_mib: 15.7, device_request_kib: 15.0, ..at_128 };
-    let mut asked = Asked { features: at_16, ..Asked::of(FAULTS, 16) };
+    let mut asked = Asked { features: at_16, tried: &[64, 128], ..Asked::of(FAULTS, 16) };
+    // The trials on the way, which gained more than predicted and so raise hope for what lies beyond.
+    let mut known = Known::default();
+    for (from, to, expected, ratio) in [(128, 64, 0.71, 0.49), (64, 16, 0.54, 0.65)] {
+        let step = Proposal { read_ahead: Kib(to), expected_stall_ratio: expected, ..at_once.clone() };
+        known.learn(Kib(from), &step, &outcome(Outcome::Kept, ratio));
+    }
+    asked.known.insert(Pattern::RandomMmap, known);
     let down = |asked: &Asked| match asked.by(&shipped) {
         Decision::Propose(p) => p.read_ahead < Kib(16),
         _ => false,

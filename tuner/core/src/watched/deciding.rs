@@ -324,9 +324,9 @@ impl Watched {
         self.pattern != Some(pattern) && known.proven.is_some_and(|value| value != self.current())
     }
 
-    /// Whether two slots in a row have shown another pattern than before, or the first of all slots a first one, for which another value is
-    /// proven: the memory says what to do and a trial whether that is still right, so that no whole window is needed. The slots before it
-    /// are forgotten.
+    /// Whether two slots in a row have shown another pattern than before, for which another value is proven: the memory says what to
+    /// do and a trial whether that is still right, so that no whole window is needed. The slots before it are forgotten. One slot will do
+    /// before any pattern was seen.
     pub(super) fn has_returned(&mut self, shown: Option<&Decision>, now: Nanos) -> bool {
         let returning = shown.filter(|decision| !matches!(decision, Decision::Abstain { .. })).map(Decision::pattern);
         let returning = returning.filter(|p| self.known.get(p).is_some_and(|known| self.is_another(*p, known)));
