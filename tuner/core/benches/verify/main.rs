@@ -67,6 +67,12 @@ fn false_keeps(bench: &Bench) -> Vec<Value> {
         ("autocorrelated", Noise::Autocorrelated, "AR(1) between blocks, phi 0.5 to 0.9, spread 0.15"),
         ("drift", Noise::Drift, "a slope of up to 5 % a block, or a random walk of 5 % a block"),
         ("bursty", Noise::Bursty, "Pareto bursts (index 1.5) of three blocks on average"),
+        ("wild", Noise::Wild, "independent, a block's spread 0.3"),
+        (
+            "moved",
+            Noise::Moved,
+            "independent, a block's spread 0.15, and the level moves by 0.3 (one standard deviation) as the trial begins",
+        ),
         ("rare_windows", Noise::RareWindows, "white; a window comes every 1 to 3 s, and all waits follow it"),
     ];
     let row = |(i, (name, noise, note)): (usize, (&str, Noise, &str))| {
@@ -81,6 +87,7 @@ fn power(bench: &Bench) -> Vec<Value> {
     let correlated = bench.run(12, Noise::AutocorrelatedTestbed, |_| 0.9);
     let (bursty, wild) = (bench.run(14, Noise::Bursty, |_| 0.5), bench.run(15, Noise::Wild, |_| 0.5));
     let rare = bench.run(16, Noise::RareWindows, |_| 0.5);
+    let moved = bench.run(17, Noise::Moved, |_| 0.5);
     let none = bench.run(13, Noise::White, |_| 1.0);
     let found = |ended: &Ended| kept(ended) && ended.blocks <= FOUND_WITHIN;
     let note = format!("stall -10 %, found within {FOUND_WITHIN} blocks, spread of a block's log stall {BLOCK_SPREAD}");
@@ -101,6 +108,12 @@ fn power(bench: &Bench) -> Vec<Value> {
         ),
         bench.row("power_halved_percent.wild", percent(&wild, found), "percent", "stall halved, a block's spread 0.3"),
         bench.row(
+            "power_halved_percent.moved",
+            percent(&moved, found),
+            "percent",
+            "stall halved, the level as in false_keep_percent",
+        ),
+        bench.row(
             "power_halved_percent.rare_windows",
             percent(&rare, found),
             "percent",
@@ -108,6 +121,18 @@ fn power(bench: &Bench) -> Vec<Value> {
         ),
         bench.row("blocks_to_verdict_median", median_blocks(&tenth, kept), "blocks", "stall -10 %, kept"),
         bench.row("blocks_to_verdict_median.halved", median_blocks(&half, kept), "blocks", "stall halved, kept"),
+        bench.row(
+            "blocks_to_verdict_median.moved",
+            median_blocks(&moved, kept),
+            "blocks",
+            "stall halved, the level moves, kept",
+        ),
+        bench.row(
+            "blocks_to_verdict_median.wild",
+            median_blocks(&wild, kept),
+            "blocks",
+            "stall halved, a block's spread 0.3, kept",
+        ),
         bench.row("blocks_to_verdict_median.no_effect", median_blocks(&none, |_| true), "blocks", "no effect"),
         bench.row("ticks_to_verdict_mean.halved", mean_ticks(&half), "ticks", "of 100 ms"),
         bench.row("false_abort_percent.no_effect", percent(&none, |e| e.outcome == Outcome::Aborted), "percent", "white"),

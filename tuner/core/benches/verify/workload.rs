@@ -33,6 +33,9 @@ pub enum Noise {
     Bursty,
     /// White, six times [`BLOCK_SPREAD`].
     Wild,
+    /// White, three times [`BLOCK_SPREAD`], and when the trial begins the level moves by 0.3 (one standard deviation): RocksDB's updates
+    /// while the cache fills.
+    Moved,
     /// White, and all waits follow windows that come a second or more apart: what is read at a steady rate is cached but for a slow stream.
     RareWindows,
 }
@@ -89,7 +92,7 @@ impl Slow {
 
     fn next(&mut self, random: &mut impl Rng) -> f64 {
         match self.noise {
-            Noise::White | Noise::Wild | Noise::RareWindows => {}
+            Noise::White | Noise::Wild | Noise::Moved | Noise::RareWindows => {}
             Noise::Autocorrelated | Noise::AutocorrelatedTestbed => {
                 self.level = self.phi * self.level + self.spread() * (1.0 - self.phi * self.phi).sqrt() * normal(random);
             }
@@ -106,6 +109,7 @@ impl Slow {
         // What is autocorrelated through and through has no other noise.
         let own = match self.noise {
             Noise::AutocorrelatedTestbed => 0.02,
+            Noise::Moved => 3.0 * TICK_SPREAD,
             Noise::Wild => 6.0 * TICK_SPREAD,
             _ => TICK_SPREAD,
         };
@@ -190,6 +194,9 @@ pub fn trial(id: u64, ratio: f64, noise: Noise, (seconds, settings): (u32, &Tria
         confidence: 1.0,
         reason: String::new(),
     };
+    if noise == Noise::Moved {
+        reader.slow.level += 0.3 * normal(random);
+    }
     let mut trial = Trial::begin(id, Kib(128), proposal, before, reader.mark);
     let (mut blocks, mut ended_new, mut ticks) = (0, 0, 0);
     loop {
