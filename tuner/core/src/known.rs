@@ -46,18 +46,18 @@ impl Default for Known {
 }
 
 impl Known {
-    /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing.
+    /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing, nor one that was ended for harm against a single second.
     pub fn learn(&mut self, from: Kib, proposal: &Proposal, verdict: &Verdict) {
         let to = proposal.read_ahead;
-        if verdict.outcome != Outcome::Void {
-            self.day = None;
+        if verdict.outcome == Outcome::Void || verdict.undecided && verdict.outcome == Outcome::Aborted {
+            return;
         }
+        self.day = None;
         let again = self.proven == Some(to);
         match verdict.outcome {
-            Outcome::Void => return,
             Outcome::Kept => self.proven = Some(to),
-            Outcome::Reverted | Outcome::Aborted if self.proven == Some(to) => self.proven = None,
-            Outcome::Reverted | Outcome::Aborted => {}
+            _ if again => self.proven = None,
+            _ => {}
         }
         if again {
             // Expected from memory, not by the policy's model: it says nothing of how right that is.

@@ -189,7 +189,9 @@ impl Trial {
         if self.arm == Arm::New
             && let Some(reason) = self.harm(&mark, settings)
         {
-            return Turn { block: None, next: Next::End(self.verdict(Outcome::Aborted, reason, settings)) };
+            let undecided = self.blocks.is_empty() && self.is_thin();
+            let verdict = Verdict { undecided, ..self.verdict(Outcome::Aborted, reason, settings) };
+            return Turn { block: None, next: Next::End(verdict) };
         }
         let Some(start) = self.measured else {
             if !self.in_force(&mark) {
@@ -340,6 +342,11 @@ impl Trial {
         (starved && reference.counters.stall_ns() > 0).then(|| "the workload all but stopped".to_string())
     }
 
+    /// A second alone was seen before, and a program's first may be like none that follows: a volume gives its burst away, a file is opened.
+    fn is_thin(&self) -> bool {
+        self.before.len() < 2
+    }
+
     /// All old blocks so far, or the baseline before the first one.
     fn reference(&self) -> Span {
         self.whole(Arm::Old).unwrap_or(self.baseline)
@@ -357,8 +364,7 @@ impl Trial {
             return self.end_changed("the workload changed between blocks", settings);
         };
         if let Finding::Decided(verdict) = self.judge(&measured, settings) {
-            let thin = self.before.len() < 2;
-            return Next::End(if self.one_way { doubt(verdict, thin, self.change.is_some()) } else { verdict });
+            return Next::End(if self.one_way { doubt(verdict, self.is_thin(), self.change.is_some()) } else { verdict });
         }
         let arm = if self.one_way { Arm::New } else { next_arm(self.seed, &self.arms()).0 };
         if arm == self.arm {

@@ -21,7 +21,7 @@ const HIT_SPREAD_MIN: f64 = 0.002;
 const STALL_SPREAD: f64 = 0.05;
 const HIT_BELIEF: Belief = Belief { spread: 0.005, gain: 0.005 };
 /// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.9) is below what five tosses can show,
-/// 0.9 × 1.96^5.
+/// 0.85 × 1.96^5.
 const STALL_SHARE: f64 = 0.9;
 /// Harm that is to be excluded, at 99 % (2.33 standard errors), once two blocks of the new value were seen.
 const HARM: f64 = 1.10;
