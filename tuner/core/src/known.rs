@@ -31,6 +31,9 @@ pub struct Known {
     /// Day of the last of them, where that was in an earlier run.
     #[serde(default)]
     pub day: Option<String>,
+    /// The value whose last trial was ended for harm against a single second, and not held against it: the next one is.
+    #[serde(default)]
+    spared: Option<Kib>,
     /// Coefficients of the correction.
     weights: [f64; 2],
     /// Their covariance: variances, then what they share.
@@ -41,15 +44,25 @@ pub struct Known {
 
 impl Default for Known {
     fn default() -> Known {
-        Known { proven: None, trials: 0, day: None, weights: [0.0; 2], covariance: [PRIOR, PRIOR, 0.0], wrong: 0.0 }
+        Known {
+            proven: None,
+            trials: 0,
+            day: None,
+            spared: None,
+            weights: [0.0; 2],
+            covariance: [PRIOR, PRIOR, 0.0],
+            wrong: 0.0,
+        }
     }
 }
 
 impl Known {
-    /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing, nor one that was ended for harm against a single second.
+    /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing, nor the first that was ended for harm against a single second.
     pub fn learn(&mut self, from: Kib, proposal: &Proposal, verdict: &Verdict) {
         let to = proposal.read_ahead;
-        if verdict.outcome == Outcome::Void || verdict.undecided && verdict.outcome == Outcome::Aborted {
+        let spared = std::mem::take(&mut self.spared);
+        if verdict.outcome == Outcome::Void || verdict.undecided && verdict.outcome == Outcome::Aborted && spared != Some(to) {
+            self.spared = if verdict.outcome == Outcome::Void { spared } else { Some(to) };
             return;
         }
         self.day = None;
@@ -160,6 +173,21 @@ mod tests {
         assert_eq!(known.proven, Some(Kib(512)));
         known.learn(Kib(64), &proposal(512, 0.5), &verdict(Outcome::Reverted, Some(1.1)));
         assert_eq!(known.proven, None);
+    }
+
+    #[test]
+    fn harm_against_a_single_second_is_held_against_a_value_the_second_time() {
+        let thin = Verdict { undecided: true, ..verdict(Outcome::Aborted, None) };
+        let mut known = Known::default();
+        known.learn(Kib(128), &proposal(512, 0.5), &verdict(Outcome::Kept, Some(0.5)));
+        known.learn(Kib(128), &proposal(512, 0.5), &thin);
+        assert_eq!(known.proven, Some(Kib(512)));
+        known.learn(Kib(128), &proposal(512, 0.5), &verdict(Outcome::Void, None));
+        known.learn(Kib(128), &proposal(512, 0.5), &thin);
+        assert_eq!(known.proven, None);
+        known.learn(Kib(128), &proposal(512, 0.5), &verdict(Outcome::Kept, Some(0.5)));
+        known.learn(Kib(128), &proposal(512, 0.5), &thin);
+        assert_eq!(known.proven, Some(Kib(512)), "a keep between them starts anew");
     }
 
     #[test]

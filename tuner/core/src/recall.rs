@@ -2,7 +2,7 @@
 //! What the loop makes of a pattern that returns: a policy's decision and the device's memory in, the proven value as the proposal out.
 //!
 //! A search begins at the present value, and the proven one may be several trials away. It is asked for at once instead, whatever
-//! the policy is, and still as a trial: one that fails makes the memory forget it (`known.rs`), and then the policy searches as ever.
+//! the policy is, and still as a trial: one that refutes it makes the memory forget it (`known.rs`), and then the policy searches as ever.
 
 use crate::event::{Pattern, Proposal};
 use crate::policy::{Context, Decision};

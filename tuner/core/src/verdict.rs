@@ -19,6 +19,8 @@ const STALL_SPREAD_MIN: f64 = 0.02;
 const HIT_SPREAD_MIN: f64 = 0.002;
 /// What is believed of a block before any is seen. Blocks of the testbed's scenarios spread by 0.003 to 0.060, in the median 0.033.
 const STALL_SPREAD: f64 = 0.05;
+/// Smallest gain that is bet on, however small a one is to be kept: from below 0.2 % bets never end.
+const STALL_GAIN_MIN: f64 = 0.02;
 const HIT_BELIEF: Belief = Belief { spread: 0.005, gain: 0.005 };
 /// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.9) is below what five tosses can show,
 /// 0.85 × 1.96^5.
@@ -258,7 +260,7 @@ fn proven(seen: &Seen, stalls: &Samples, hits: &Samples, settings: &TrialSetting
     let before = |what: fn(&Comparison) -> f64| seen.before.iter().map(what).collect::<Vec<f64>>();
     let less_stall = |c: &Comparison| -c.log_stall;
     let more_hits = |c: &Comparison| c.hit_change;
-    let belief = Belief { spread: STALL_SPREAD, gain: settings.min_gain };
+    let belief = Belief { spread: STALL_SPREAD, gain: settings.min_gain.max(STALL_GAIN_MIN) };
     (
         capital(&shown(less_stall), &before(less_stall), belief) >= 1.0 / (allowed * STALL_SHARE),
         capital(&shown(more_hits), &before(more_hits), HIT_BELIEF) >= 1.0 / (allowed * (1.0 - STALL_SHARE)),

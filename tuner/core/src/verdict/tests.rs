@@ -51,6 +51,22 @@ fn constant(effect: f64) -> impl Fn(usize, Arm) -> f64 {
 }
 
 #[test]
+fn a_halved_stall_is_kept_where_any_gain_may_be() {
+    let settings = TrialSettings { min_gain: 0.0, ..TrialSettings::default() };
+    let mut noise = Noise(7);
+    let (mut blocks, mut arms) = (Vec::new(), Vec::new());
+    let verdict = loop {
+        let (arm, tossed) = next_arm(seed(1, 1), &arms);
+        blocks.push(Measured { arm, tossed, against: noise.block(constant(0.5f64.ln())(arms.len(), arm), 0.03) });
+        arms.push(arm);
+        if let Finding::Decided(verdict) = judge(&seen(&blocks, &[]), &settings) {
+            break verdict;
+        }
+    };
+    assert_eq!((verdict.outcome, blocks.len() < 12), (Outcome::Kept, true), "{} after {} blocks", verdict.reason, blocks.len());
+}
+
+#[test]
 fn nothing_is_kept_before_it_is_known_of_a_busy_neighbour() {
     let (new, old) = (
         Comparison { log_stall: -0.7, hit_change: 0.0, mapped: 0.0 },
