@@ -88,7 +88,7 @@ impl Features {
             stall => share(c.mmap_stall_ns, stall),
         };
         let reads = Runs::known(c.read_pages, c.read_requests.saturating_sub(c.seq_requests), c.read_cuts, c.read_cut_pages);
-        let faults = Runs::known(c.mmap_pages, c.faults.saturating_sub(c.seq_faults), c.mmap_cuts, c.mmap_cut_pages);
+        let faults = Runs::known(c.mmap_pages, c.mmap_runs(), c.mmap_cuts, c.mmap_cut_pages);
         Features {
             demand: span.per_second(c.demanded()),
             mmap_share,

@@ -60,9 +60,12 @@ impl Known {
     /// Takes what a trial of `proposal` against `from` has shown. A void one shows nothing, nor the first that was ended for harm against a single second.
     pub fn learn(&mut self, from: Kib, proposal: &Proposal, verdict: &Verdict) {
         let to = proposal.read_ahead;
-        let spared = std::mem::take(&mut self.spared);
-        if verdict.outcome == Outcome::Void || verdict.undecided && verdict.outcome == Outcome::Aborted && spared != Some(to) {
-            self.spared = if verdict.outcome == Outcome::Void { spared } else { Some(to) };
+        if verdict.outcome == Outcome::Void {
+            return;
+        }
+        let spared = self.spared.take();
+        if verdict.undecided && verdict.outcome == Outcome::Aborted && spared != Some(to) {
+            self.spared = Some(to);
             return;
         }
         self.day = None;

@@ -56,11 +56,7 @@ fn ways(c: &Counters, scan: bool) -> [Way; 2] {
     [
         way(c.read_pages, c.read_stall_ns, c.read_pages, c.read_miss + c.read_late),
         way(
-            if scan {
-                c.mmap_pages
-            } else {
-                c.mmap_think_ns + c.mmap_pages * PAGE_NS + c.faults.saturating_sub(c.seq_faults) * RUN_NS
-            },
+            if scan { c.mmap_pages } else { c.mmap_think_ns + c.mmap_pages * PAGE_NS + c.mmap_runs() * RUN_NS },
             c.mmap_stall_ns,
             c.mmap_pages,
             c.mmap_miss + c.mmap_late,

@@ -159,6 +159,11 @@ impl Counters {
         self.read_pages + self.mmap_pages
     }
 
+    /// Runs of faults begun; a single fault is one.
+    pub fn mmap_runs(&self) -> u64 {
+        self.faults.saturating_sub(self.seq_faults)
+    }
+
     /// Demanded pages for which nobody waited.
     pub fn hits(&self) -> u64 {
         let waited = self.read_miss + self.read_late + self.mmap_miss + self.mmap_late;

@@ -8,7 +8,7 @@
 //! Where running streams keep the new window no coin can be tossed; then new blocks are compared with those from before the trial, the
 //! error split evenly over looks and ways (Bonferroni), and [`crate::trial`] asks for a large gain besides.
 
-use crate::betting::{Belief, Shown, capital};
+use crate::betting::{Belief, Shown, capital, mean, squares};
 use crate::event::{Arm, Interval, Outcome, Verdict};
 use crate::matched::Comparison;
 use crate::settings::TrialSettings;
@@ -307,13 +307,8 @@ fn by_arm(logs: &[(Arm, f64)]) -> (Vec<f64>, Vec<f64>) {
     (of(Arm::New), of(Arm::Old))
 }
 
-fn mean(of: &[f64]) -> f64 {
-    of.iter().sum::<f64>() / of.len().max(1) as f64
-}
-
 /// Standard error of the difference of the two means, with the spread that both share.
 fn error(values: &[f64], reference: &[f64], spread_min: f64) -> f64 {
-    let squares = |of: &[f64]| of.iter().map(|v| (v - mean(of)).powi(2)).sum::<f64>();
     let (n, m) = (values.len() as f64, reference.len() as f64);
     let freedom = (n + m - 2.0).max(1.0);
     ((squares(values) + squares(reference)) / freedom).sqrt().max(spread_min) * (1.0 / n + 1.0 / m.max(1.0)).sqrt()
