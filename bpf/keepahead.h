@@ -65,6 +65,9 @@ struct ka_counters {
 	u64 stall_hist[KA_HIST_SLOTS];
 	u64 dev_latency_hist[KA_HIST_SLOTS];
 	u64 dev_size_hist[KA_HIST_SLOTS];
+	/* Later additions come last: journals hold counters by their position. */
+	u64 read_fill_ns;
+	u64 mmap_fill_ns;
 };
 
 /* Who owns a slot of `counters`. `id` never repeats while the kernel runs; `name` may. */

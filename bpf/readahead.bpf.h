@@ -106,6 +106,7 @@ static __always_inline void on_ra_order(struct inode *inode, u64 mapping, u64 in
 		t->mapping = mapping;
 		t->start = t->end = 0;
 		t->slot = slot;
+		t->step = bpf_ktime_get_ns();
 	}
 	open_window(t, c, index, BPF_CORE_READ(ra, size), is_stale(slot, inode, ra));
 }
@@ -170,12 +171,26 @@ static __always_inline void count_guess(struct task *t, struct ka_counters *c, u
 		file->spec_added += put;
 }
 
+/* What the kernel has worked on the open demand since its last step: it allocates, makes room,
+ * submits. */
+static __always_inline void count_fill(struct task *t, struct ka_counters *c, u64 now)
+{
+	u64 ns = now - t->step;
+
+	if (!demand_is_fresh(t, now))
+		return;
+	if (t->kind == DEMAND_FAULT)
+		c->mmap_fill_ns += ns;
+	else
+		c->read_fill_ns += ns;
+}
+
 /* A folio enters the cache: a miss within the demand, a guess in the rest of the window, else a
  * write or advice. */
 static __always_inline void on_add(struct folio *folio)
 {
 	struct task *t = task_state(false);
-	u64 mapping, first, last, from, to;
+	u64 mapping, first, last, from, to, now;
 	struct ka_counters *c;
 
 	if (!t || (t->kind == DEMAND_NONE && t->window == WINDOW_NONE))
@@ -194,9 +209,11 @@ static __always_inline void on_add(struct folio *folio)
 	if (!c)
 		return;
 	c->events++;
-	t->step = bpf_ktime_get_ns();
+	now = bpf_ktime_get_ns();
+	count_fill(t, c, now);
+	t->step = now;
 	if (t->kind == DEMAND_FAULT) /* no work of the program's */
-		t->mmap_last = t->step;
+		t->mmap_last = now;
 	from = first > t->start ? first : t->start;
 	to = last + 1 < t->end ? last + 1 : t->end;
 	if (from >= to) {

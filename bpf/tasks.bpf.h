@@ -162,4 +162,14 @@ static __always_inline u32 cut_run(struct stream *s, u64 mapping, u64 read_to)
 	return read_to < pages ? s->run : 0;
 }
 
+/* What a task does or sleeps for belongs to an open demand within this time of the demand, of the
+ * last page added for it or of its last wait: a fault's demand has no end of its own, and an fsync
+ * long after it is none of its business. */
+#define SAME_DEMAND_NS 5000000
+
+static __always_inline bool demand_is_fresh(struct task *t, u64 now)
+{
+	return t->kind != DEMAND_NONE && now - t->step < SAME_DEMAND_NS;
+}
+
 #endif

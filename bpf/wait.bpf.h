@@ -9,22 +9,13 @@
 
 #include "readahead.bpf.h"
 
-#define TASK_WAKEKILL  0x100
-/* A sleep belongs to an open demand if it starts within this time of the demand, of the last page
- * added for it or of its last wait: a fault's demand has no end of its own, and an fsync long after
- * it is none of its business. */
-#define SAME_DEMAND_NS 5000000
+#define TASK_WAKEKILL 0x100
 
 static __always_inline u64 task_flags(struct task_struct *task)
 {
 	struct task_struct___before_5_14 *old = (void *)task;
 
 	return bpf_core_field_exists(task->__state) ? task->__state : old->state;
-}
-
-static __always_inline bool demand_is_fresh(struct task *t, u64 now)
-{
-	return t->kind != DEMAND_NONE && now - t->step < SAME_DEMAND_NS;
 }
 
 static __always_inline void on_sleep(struct task_struct *task)
@@ -57,9 +48,11 @@ static __always_inline void on_wake(struct task_struct *task)
 		t->wait_start = 0;
 		return;
 	}
+	c = counters_of(t->slot);
+	if (c)
+		count_fill(t, c, t->wait_start);
 	t->wait_start = 0;
 	t->step = now;
-	c = counters_of(t->slot);
 	if (!c)
 		return;
 	hist_add(c->stall_hist, ns / 1000, 1);

@@ -88,7 +88,13 @@ impl Testbed {
         let stat = nix::sys::statvfs::statvfs(&self.dir)?;
         let free = (stat.blocks_available() as u64 * stat.fragment_size() as u64) >> 20;
         ensure!(free > mib + 512, "{}: {free} MiB free, {mib} wanted; set KEEPAHEAD_TESTBED_DIR", self.dir.display());
-        fs::File::create(&image)?.set_len(mib << 20)?;
+        let file = fs::File::create(&image)?;
+        file.set_len(mib << 20)?;
+        // In memory a page would be charged to the group that first writes it: the workload, whose memory is limited.
+        let in_memory = nix::sys::statfs::statfs(&self.dir)?.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC;
+        if in_memory {
+            nix::fcntl::posix_fallocate(&file, 0, (mib << 20) as nix::libc::off_t)?;
+        }
         if latency > Duration::ZERO {
             let late = self.dir.join(LATE);
             fs::create_dir(&late)?;
@@ -106,9 +112,10 @@ impl Testbed {
         self.number = fs::read_to_string(format!("/sys/block/{}/dev", self.name))?.trim().to_owned();
         self.original = self.read_ahead()?;
         fs::write(self.dir.join("original"), self.original.to_string())?;
+        // Nor may mkfs give those pages back.
         let options: &[&str] = match fs {
-            Fs::Ext4 => &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
-            Fs::Xfs | Fs::Btrfs => &["-q", "-f"],
+            Fs::Ext4 => &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
+            Fs::Xfs | Fs::Btrfs => &["-q", "-f", "-K"],
         };
         run(Command::new(fs.mkfs()).args(options).arg(&path))?;
         run(Command::new("mount").args(["-o", "noatime"]).arg(&path).arg(self.mount()))?;

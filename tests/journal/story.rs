@@ -17,6 +17,7 @@ fn block(arm: Arm, kib: u32, hits: f64, stall: f64) -> Block {
         demanded_mib: 100.0,
         hit_ratio: Some(hits),
         stall_ms_per_mib: Some(stall),
+        fill_ms_per_mib: Some(0.25),
         stall_ratio: Some(stall / 3.2),
         device_mib: 101.0,
         waste_mib: 0.0,
@@ -37,6 +38,7 @@ fn trial(n: u64, outcome: Outcome) -> Vec<What> {
         hit_ratio: Some(0.92),
         waste_mib_per_s: 0.1,
         stall_ms_per_mib: Some(3.2),
+        fill_ms_per_mib: Some(0.25),
         stall_share: 0.41,
         run_pages: 400.0,
         ..Evidence::default()
@@ -93,9 +95,9 @@ fn a_whole_story_reads_so() {
     insta::assert_snapshot!(without_times(&told(dir.path(), &Filter::default(), false)), @r"
     TIME  nvme0n1  128 KiB → 1024 KiB  kept
       proposed  by rules-1: sequential, confidence 0.90, expected stall × 0.50: long runs, windows end before the device is busy
-      evidence  hits 92.0 %, waste 0.1 MiB/s, stall 3.20 ms/MiB (41 % of the time), 200.0 MiB/s demanded over 5 s, runs of 400 pages, 0 % mmap
-      block     new 1024 KiB: 0.5 s, 100.0 MiB, hits 98.0 %, stall 1.10 ms/MiB (× 0.34 of before at equal load), device 101.0 MiB, waste 0.0 MiB
-      block     old 128 KiB: 0.5 s, 100.0 MiB, hits 92.0 %, stall 3.20 ms/MiB (× 1.00 of before at equal load), device 101.0 MiB, waste 0.0 MiB
+      evidence  hits 92.0 %, waste 0.1 MiB/s, stall 3.20 ms/MiB (41 % of the time), fill 0.25 ms/MiB, 200.0 MiB/s demanded over 5 s, runs of 400 pages, 0 % mmap
+      block     new 1024 KiB: 0.5 s, 100.0 MiB, hits 98.0 %, stall 1.10 ms/MiB, fill 0.25 ms/MiB (× 0.34 of before at equal load), device 101.0 MiB, waste 0.0 MiB
+      block     old 128 KiB: 0.5 s, 100.0 MiB, hits 92.0 %, stall 3.20 ms/MiB, fill 0.25 ms/MiB (× 1.00 of before at equal load), device 101.0 MiB, waste 0.0 MiB
       verdict   kept after 2 blocks at confidence 0.95: stall fell, hits rose; stall × 0.52 [0.45, 0.60]; hits +5.0 points [+4.0, +6.0]
       value     1024 KiB stays; open files: 3 refreshed, 1 advised by their program, 2 still with an old value
 

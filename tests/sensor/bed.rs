@@ -3,7 +3,7 @@
 
 use keepahead::sensor::{EbpfSensor, How, Places, Sense};
 use keepahead_core::device::BdiName;
-use keepahead_core::sample::Counters;
+use keepahead_core::sample::{ADDED, Counters, SCALARS, WORDS};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -143,7 +143,9 @@ pub fn counted(sensor: &mut EbpfSensor, bdi: &BdiName, work: impl FnOnce()) -> C
 }
 
 pub fn nonzero(c: &Counters) -> Vec<(&'static str, u64)> {
-    keepahead_core::sample::SCALARS.iter().copied().zip(c.words()).filter(|(_, v)| *v != 0).collect()
+    let words = c.words();
+    let added = ADDED.iter().copied().zip(words[WORDS - ADDED.len()..].iter().copied());
+    SCALARS.iter().copied().zip(words).chain(added).filter(|(_, v)| *v != 0).collect()
 }
 
 pub fn read_through(path: &Path, request: usize) {

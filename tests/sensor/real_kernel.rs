@@ -34,9 +34,10 @@ fn sequential_read_cold_then_cached() {
     assert!(cold.hit_ratio().unwrap() > 0.5);
     assert!(cold.seq_requests * 100 >= pages * 99);
     assert!(cold.dev_read_bytes >= 64 * MIB as u64);
-    assert!(cold.stall_ns() > 0);
+    assert!(cold.stall_ns() > 0 && cold.read_fill_ns > 0);
     let cached = counted(&mut sensor, &bed.bdi(), || read_through(&path, 4096));
     assert_eq!((cached.read_pages, cached.read_miss, cached.read_late, cached.spec_added), (pages, 0, 0, 0));
+    assert_eq!(cached.fill_ns(), 0);
     assert_eq!(cached.hit_ratio(), Some(1.0));
 }
 
@@ -129,6 +130,29 @@ fn work_between_faults_that_a_small_window_leaves_to_one_neighbourhood_is_seen()
     });
     let done = 2 * places.len() as u64 * WORK.as_nanos() as u64;
     assert!(c.mmap_think_ns * 100 >= done * 90, "{} of {done} ns", c.mmap_think_ns);
+}
+
+#[test]
+fn a_faulting_tasks_time_is_its_work_its_sleep_and_what_the_kernel_works_for_it() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    // 128 pages to allocate for each fault: a good part of what it costs.
+    bed.set(512);
+    let path = bed.file("data", 400);
+    let places = places(400 * PAGES_PER_MIB, 300);
+    let mut elapsed = Duration::ZERO;
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let file = File::open(&path).unwrap();
+        let map = Mapping::new(&file);
+        let begin = Instant::now();
+        for page in &places {
+            map.touch(*page as usize);
+        }
+        elapsed = begin.elapsed();
+    });
+    let (elapsed, seen) = (elapsed.as_nanos() as u64, c.mmap_think_ns + c.mmap_stall_ns + c.mmap_fill_ns);
+    assert!((elapsed * 85 / 100..=elapsed * 101 / 100).contains(&seen), "{seen} of {elapsed} ns");
+    assert!(c.mmap_fill_ns * 20 > elapsed, "{} of {elapsed} ns", c.mmap_fill_ns);
 }
 
 #[test]

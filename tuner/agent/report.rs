@@ -68,13 +68,14 @@ fn what(what: &What) -> String {
             figures(evidence)
         ),
         What::BlockEnded { trial, block } => format!(
-            "trial {trial}: {:?} {} for {:.2} s: {:.1} MiB demanded, hits {}, stall {} ms/MiB{}",
+            "trial {trial}: {:?} {} for {:.2} s: {:.1} MiB demanded, hits {}, stall {} ms/MiB{}{}",
             block.arm,
             block.read_ahead,
             block.seconds,
             block.demanded_mib,
             percent(block.hit_ratio),
             number(block.stall_ms_per_mib),
+            fill(block.fill_ms_per_mib),
             block.stall_ratio.map_or(String::new(), |r| format!(", x{r:.2} of before at equal load"))
         ),
         What::TrialEnded { trial, from, to, verdict } => format!("trial {trial}: {}", ended(*from, *to, verdict)),
@@ -128,11 +129,16 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
     line
 }
 
+/// The kernel's work beside a stall; nothing where an older journal has none.
+pub fn fill(ms_per_mib: Option<f64>) -> String {
+    ms_per_mib.map_or(String::new(), |ms| format!(", fill {ms:.2} ms/MiB"))
+}
+
 /// The figures under a decision.
 pub fn figures(e: &Evidence) -> String {
     format!(
         "over the last {:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {} of what was used or evicted, waste {:.1} MiB/s, amplification {}, \
-         stall {} ms/MiB ({:.0} % of the time), runs of {:.0} pages, stale files {:.0} %",
+         stall {} ms/MiB ({:.0} % of the time){}, runs of {:.0} pages, stale files {:.0} %",
         e.seconds,
         e.demanded_mib_per_s,
         e.mmap_share * 100.0,
@@ -142,6 +148,7 @@ pub fn figures(e: &Evidence) -> String {
         number(e.amplification),
         number(e.stall_ms_per_mib),
         e.stall_share * 100.0,
+        fill(e.fill_ms_per_mib),
         e.run_pages,
         e.stale_share * 100.0
     )

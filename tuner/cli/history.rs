@@ -4,6 +4,7 @@
 
 use super::opened::{self, OpenError};
 use super::story::{Event, Released, Story, Trial, load};
+use crate::agent::report::fill;
 use crate::journal::{Journal, JournalError};
 use keepahead_core::event::{Arm, Block, Evidence, Interval, Outcome, Verdict, What};
 use rusqlite::Connection;
@@ -135,7 +136,12 @@ fn evidence(e: &Evidence) -> String {
     let mut words = vec![
         format!("hits {}", percent(e.hit_ratio)),
         format!("waste {:.1} MiB/s", e.waste_mib_per_s),
-        format!("stall {} ms/MiB ({:.0} % of the time)", number(e.stall_ms_per_mib), e.stall_share * 100.0),
+        format!(
+            "stall {} ms/MiB ({:.0} % of the time){}",
+            number(e.stall_ms_per_mib),
+            e.stall_share * 100.0,
+            fill(e.fill_ms_per_mib)
+        ),
         format!("{:.1} MiB/s demanded over {:.0} s", e.demanded_mib_per_s, e.seconds),
         format!("runs of {:.0} pages", e.run_pages),
         format!("{:.0} % mmap", e.mmap_share * 100.0),
@@ -149,12 +155,13 @@ fn evidence(e: &Evidence) -> String {
 fn block(b: &Block) -> String {
     let arm = if b.arm == Arm::New { "new" } else { "old" };
     format!(
-        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB{}, device {:.1} MiB, waste {:.1} MiB",
+        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB{}{}, device {:.1} MiB, waste {:.1} MiB",
         b.read_ahead,
         b.seconds,
         b.demanded_mib,
         percent(b.hit_ratio),
         number(b.stall_ms_per_mib),
+        fill(b.fill_ms_per_mib),
         b.stall_ratio.map_or(String::new(), |r| format!(" (× {r:.2} of before at equal load)")),
         b.device_mib,
         b.waste_mib

@@ -227,6 +227,15 @@ impl Probe {
         self.mmap_last = now;
     }
 
+    /// The kernel worked `ns` for the open demand.
+    pub fn filled(&self, c: &mut Counters, ns: u64) {
+        if matches!(self.demand, Demand::Fault(_)) {
+            c.mmap_fill_ns += ns;
+        } else {
+            c.read_fill_ns += ns;
+        }
+    }
+
     /// A faulting task slept `ns` for its page, until `now`.
     pub fn fault_wait(&mut self, c: &mut Counters, ns: u64, now: Nanos) {
         c.mmap_stall_ns += ns;

@@ -169,7 +169,9 @@ impl Kernel {
         self.count_cut(cut, |c| (&mut c.mmap_cuts, &mut c.mmap_cut_pages));
         let Some(id) = self.store.find(file, page) else {
             call.tried = true;
+            let began = *now;
             self.read_around(call, file, probe, now);
+            probe.filled(&mut self.disks[disk].seen, now.since(began).0);
             let id = self.store.find(file, page)?;
             return Some(self.store.folios[id as usize].ready.max(*now));
         };

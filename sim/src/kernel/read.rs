@@ -141,7 +141,10 @@ impl Kernel {
     fn sync_ra(&mut self, call: &ReadCall, probe: &mut Probe, now: &mut Nanos, index: u64, request: u64) {
         probe.demand = Demand::Sync(index, index + request);
         let mut caller = Caller { open: call.open, cgroup: call.cgroup, now: *now, probe: Some(probe) };
-        now.0 += self.sync(&mut caller, index, request);
+        let spent = self.sync(&mut caller, index, request);
+        now.0 += spent;
+        let file = self.opens[call.open].file;
+        probe.filled(self.seen(file), spent);
     }
 
     /// `page_cache_sync_ra`; gives the processor time it took.
@@ -183,7 +186,9 @@ impl Kernel {
         let decision = around.asynchronous(&mut ra, index, request, order);
         self.opens[open].ra = ra;
         let mut caller = Caller { open, cgroup, now: *now, probe: Some(probe) };
-        now.0 += self.carry_out(&mut caller, index, decision);
+        let spent = self.carry_out(&mut caller, index, decision);
+        now.0 += spent;
+        probe.filled(self.seen(file), spent);
     }
 
     fn around(&self, open: usize, file: u32) -> Around<'_> {

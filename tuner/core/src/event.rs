@@ -357,6 +357,9 @@ pub struct Evidence {
     /// Bytes read from the device per demanded byte that was not already cached.
     pub amplification: Option<f64>,
     pub stall_ms_per_mib: Option<f64>,
+    /// What the kernel worked for the demand besides: allocating windows, making room, submitting. Absent from older journals.
+    #[serde(default)]
+    pub fill_ms_per_mib: Option<f64>,
     /// Time that tasks waited over time, all tasks together: above 1 with several waiting at once.
     pub stall_share: f64,
     /// Mean run length, pages.
@@ -383,7 +386,10 @@ pub struct Block {
     pub demanded_mib: f64,
     pub hit_ratio: Option<f64>,
     pub stall_ms_per_mib: Option<f64>,
-    /// Stall over what the same load cost before the trial ([`crate::matched`]): what the verdict compares. `None` where nothing can be compared.
+    /// As in [`Evidence`].
+    #[serde(default)]
+    pub fill_ms_per_mib: Option<f64>,
+    /// Stall and fill over what the same load cost before the trial ([`crate::matched`]): what the verdict compares. `None` where nothing can be compared.
     #[serde(default)]
     pub stall_ratio: Option<f64>,
     pub device_mib: f64,

@@ -2,7 +2,7 @@
 //! What a sensor hands over: cumulative counters of one backing device (bdi), and how complete they are.
 //!
 //! The order of the fields is the contract with `bpf/keepahead.h` (`struct ka_counters`): all are `u64`, scalars first, then the
-//! log2 histograms. The sensor copies the kernel's array over word by word; a test there compares the sizes.
+//! log2 histograms, then what came later: journals hold counters by their position. The sensor copies the kernel's array over word by word; a test there compares the sizes.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,19 +12,22 @@ pub const HIST_SLOTS: usize = 24;
 pub type Hist = [u64; HIST_SLOTS];
 
 macro_rules! counters {
-    (scalars { $($(#[$sdoc:meta])* $s:ident),* $(,)? } hists { $($(#[$hdoc:meta])* $h:ident),* $(,)? }) => {
+    (scalars { $($(#[$sdoc:meta])* $s:ident),* $(,)? } hists { $($(#[$hdoc:meta])* $h:ident),* $(,)? }
+     added { $($(#[$adoc:meta])* $a:ident),* $(,)? }) => {
         /// Cumulative counters of one bdi since the sensor attached. Pages are 4 KiB; "weighted" counts come from the sampled hit
         /// path and are scaled by the sampling rate in the kernel, so that they estimate the exact count without bias.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Counters { $($(#[$sdoc])* pub $s: u64,)* $($(#[$hdoc])* pub $h: Hist,)* }
+        pub struct Counters { $($(#[$sdoc])* pub $s: u64,)* $($(#[$hdoc])* pub $h: Hist,)* $($(#[$adoc])* pub $a: u64,)* }
 
-        /// Names of the scalar counters, in order.
+        /// Names of the scalar counters before the histograms, in order.
         pub const SCALARS: &[&str] = &[$(stringify!($s)),*];
+        /// Names of those after them.
+        pub const ADDED: &[&str] = &[$(stringify!($a)),*];
         /// Names of the histograms, in order.
         pub const HISTS: &[&str] = &[$(stringify!($h)),*];
         /// 64-bit words in [`Counters`].
-        pub const WORDS: usize = SCALARS.len() + HISTS.len() * HIST_SLOTS;
+        pub const WORDS: usize = SCALARS.len() + HISTS.len() * HIST_SLOTS + ADDED.len();
 
         impl Counters {
             /// All counters as one flat array, in the order of the contract.
@@ -33,6 +36,7 @@ macro_rules! counters {
                 let mut at = 0;
                 $(words[at] = self.$s; at += 1;)*
                 $(words[at..at + HIST_SLOTS].copy_from_slice(&self.$h); at += HIST_SLOTS;)*
+                $(words[at] = self.$a; at += 1;)*
                 debug_assert_eq!(at, WORDS);
                 words
             }
@@ -42,6 +46,7 @@ macro_rules! counters {
                 let mut at = 0;
                 $(c.$s = words[at]; at += 1;)*
                 $(c.$h.copy_from_slice(&words[at..at + HIST_SLOTS]); at += HIST_SLOTS;)*
+                $(c.$a = words[at]; at += 1;)*
                 debug_assert_eq!(at, WORDS);
                 c
             }
@@ -139,6 +144,13 @@ counters! {
         /// Device read size, KiB.
         dev_size_hist,
     }
+    added {
+        /// Time that the kernel worked for the reads of tasks once they had come to readahead (a miss, the marker): allocating pages, making room for
+        /// them, submitting; ns. Preemption meanwhile counts.
+        read_fill_ns,
+        /// The same within faults, from the fault on.
+        mmap_fill_ns,
+    }
 }
 
 impl Counters {
@@ -190,9 +202,14 @@ impl Counters {
         ratio(self.spec_used.saturating_sub(self.spec_used_late), self.spec_used)
     }
 
-    /// Time that tasks waited for demanded pages, ns.
+    /// Time that tasks slept for demanded pages, ns.
     pub fn stall_ns(&self) -> u64 {
         self.read_stall_ns + self.mmap_stall_ns
+    }
+
+    /// Time that the kernel worked for their demands, ns.
+    pub fn fill_ns(&self) -> u64 {
+        self.read_fill_ns + self.mmap_fill_ns
     }
 }
 

@@ -468,6 +468,7 @@ fn block(arm: Arm, read_ahead: Kib, stall_ratio: Option<f64>, span: &Span) -> Bl
         demanded_mib: mib((c.demanded() * PAGE_BYTES) as f64),
         hit_ratio: e.hit_ratio,
         stall_ms_per_mib: e.stall_ms_per_mib,
+        fill_ms_per_mib: e.fill_ms_per_mib,
         stall_ratio,
         device_mib: mib(c.dev_read_bytes as f64),
         waste_mib: mib((c.spec_evicted * PAGE_BYTES) as f64),
