@@ -168,6 +168,7 @@ static __always_inline void on_read(void *mapping_arg, u64 index, u64 last, u64 
 	t->request_last = event_last;
 	t->kind = DEMAND_NONE;
 	t->window = WINDOW_NONE;
+	t->filling = 0;
 	hash = sample_hash(mapping, index >> 6);
 	s = stream_of(t->read, mapping);
 	if (!continuation && t->pending_ns)
@@ -248,6 +249,7 @@ static __always_inline void on_mmap(u64 mapping, u64 first, u64 last, bool is_fa
 	health.sampled++;
 	t->window = WINDOW_NONE;
 	t->marker = 0;
+	t->filling = 0;
 	s = stream_of(t->mmap, run_of);
 	next = near(first, s->next);
 	own = used = take_pages(mapping, first, first);

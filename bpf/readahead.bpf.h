@@ -39,6 +39,7 @@ static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 ind
 	t->stale = is_stale(slot, inode, ra);
 	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
+	t->filling = 1;
 	/* A fault under MADV_SEQUENTIAL asks for a whole window here, but it demands one page. */
 	if (t->kind == DEMAND_FAULT && t->mapping == mapping && t->start == index)
 		return;
@@ -65,6 +66,7 @@ static __always_inline void on_async_ra(struct inode *inode, u64 mapping, struct
 	t->stale = is_stale(slot, inode, ra);
 	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
+	t->filling = 1;
 	/* The page of an open fault stays demanded; all that this call adds is a guess. */
 	if (t->kind == DEMAND_FAULT && t->mapping == mapping) {
 		t->marker = 1;
@@ -80,6 +82,9 @@ static __always_inline void open_window(struct task *t, struct ka_counters *c, u
 {
 	t->window = WINDOW_READAHEAD;
 	t->marker = 0;
+	if (!t->filling) /* no sync_ra or async_ra before it: a fault's, or a kernel without them */
+		t->step = bpf_ktime_get_ns();
+	t->filling = 1;
 	t->window_start = index;
 	t->window_end = index + size;
 	c->windows++;
@@ -106,7 +111,6 @@ static __always_inline void on_ra_order(struct inode *inode, u64 mapping, u64 in
 		t->mapping = mapping;
 		t->start = t->end = 0;
 		t->slot = slot;
-		t->step = bpf_ktime_get_ns();
 	}
 	open_window(t, c, index, BPF_CORE_READ(ra, size), is_stale(slot, inode, ra));
 }
@@ -171,20 +175,6 @@ static __always_inline void count_guess(struct task *t, struct ka_counters *c, u
 		file->spec_added += put;
 }
 
-/* What the kernel has worked on the open demand since its last step: it allocates, makes room,
- * submits. */
-static __always_inline void count_fill(struct task *t, struct ka_counters *c, u64 now)
-{
-	u64 ns = now - t->step;
-
-	if (!demand_is_fresh(t, now))
-		return;
-	if (t->kind == DEMAND_FAULT)
-		c->mmap_fill_ns += ns;
-	else
-		c->read_fill_ns += ns;
-}
-
 /* A folio enters the cache: a miss within the demand, a guess in the rest of the window, else a
  * write or advice. */
 static __always_inline void on_add(struct folio *folio)
@@ -209,13 +199,16 @@ static __always_inline void on_add(struct folio *folio)
 	if (!c)
 		return;
 	c->events++;
+	from = first > t->start ? first : t->start;
+	to = last + 1 < t->end ? last + 1 : t->end;
 	now = bpf_ktime_get_ns();
-	count_fill(t, c, now);
+	/* Without a window: the page of a fault that must not read ahead. */
+	if (t->filling || from < to)
+		count_fill(t, c, now);
+	t->filling = 1;
 	t->step = now;
 	if (t->kind == DEMAND_FAULT) /* no work of the program's */
 		t->mmap_last = now;
-	from = first > t->start ? first : t->start;
-	to = last + 1 < t->end ? last + 1 : t->end;
 	if (from >= to) {
 		count_guess(t, c, mapping, first, last);
 		return;

@@ -41,7 +41,7 @@ struct task {
 	u64 end;
 	u64 window_start; /* window [window_start, window_end) */
 	u64 window_end;
-	u64 step;	/* when the demand opened or a wait in it ended, ns */
+	u64 step; /* when the demand or its window opened, a page was added or a wait ended, ns */
 	u64 wait_start; /* asleep for a page since, ns */
 	u64 pending_ns; /* slept for pages of no known demand yet */
 	u64 pages_late; /* weight of the faulted page if it was speculative */
@@ -62,6 +62,7 @@ struct task {
 	u8 late;
 	u8 wait_page;
 	u8 marker; /* the open fault met the marker; its window is to come */
+	u8 filling; /* the kernel reads ahead: what it does from `step` on is fill */
 	struct stream read[STREAMS];
 	struct stream mmap[STREAMS];
 };
@@ -170,6 +171,20 @@ static __always_inline u32 cut_run(struct stream *s, u64 mapping, u64 read_to)
 static __always_inline bool demand_is_fresh(struct task *t, u64 now)
 {
 	return t->kind != DEMAND_NONE && now - t->step < SAME_DEMAND_NS;
+}
+
+/* What the kernel has worked on the open demand since its last step. One that takes longer than
+ * SAME_DEMAND_NS has been preempted more than it reclaimed. */
+static __always_inline void count_fill(struct task *t, struct ka_counters *c, u64 now)
+{
+	u64 ns = now - t->step;
+
+	if (ns > SAME_DEMAND_NS)
+		ns = SAME_DEMAND_NS;
+	if (t->kind == DEMAND_FAULT)
+		c->mmap_fill_ns += ns;
+	else
+		c->read_fill_ns += ns;
 }
 
 #endif

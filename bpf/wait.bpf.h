@@ -49,12 +49,16 @@ static __always_inline void on_wake(struct task_struct *task)
 		return;
 	}
 	c = counters_of(t->slot);
-	if (c)
+	if (!c) {
+		t->wait_start = 0;
+		return;
+	}
+	/* Not what a read copies between two waits. */
+	if (t->filling)
 		count_fill(t, c, t->wait_start);
+	t->filling = 0;
 	t->wait_start = 0;
 	t->step = now;
-	if (!c)
-		return;
 	hist_add(c->stall_hist, ns / 1000, 1);
 	if (t->kind != DEMAND_FAULT) {
 		c->read_stall_ns += ns;

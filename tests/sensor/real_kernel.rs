@@ -65,8 +65,16 @@ fn large_requests_are_counted_once() {
     let Some(mut sensor) = sensor(0) else { return };
     let bed = Loop::new(EXT4, "100M");
     let path = bed.file("data", 32);
-    let c = counted(&mut sensor, &bed.bdi(), || read_through(&path, MIB));
+    let mut elapsed = Duration::ZERO;
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let begin = Instant::now();
+        read_through(&path, MIB);
+        elapsed = begin.elapsed();
+    });
     assert_eq!((c.read_requests, c.read_pages), (32, 32 * PAGES_PER_MIB));
+    // What is copied between two waits of one request is neither.
+    let lost = u128::from(c.stall_ns() + c.fill_ns());
+    assert!(c.fill_ns() > 0 && lost < elapsed.as_nanos(), "{lost} of {elapsed:?}");
     assert!(near(c.read_miss + c.spec_used, 32 * PAGES_PER_MIB, 2), "{} + {}", c.read_miss, c.spec_used);
 }
 
@@ -140,19 +148,28 @@ fn a_faulting_tasks_time_is_its_work_its_sleep_and_what_the_kernel_works_for_it(
     bed.set(512);
     let path = bed.file("data", 400);
     let places = places(400 * PAGES_PER_MIB, 300);
-    let mut elapsed = Duration::ZERO;
+    let (mut elapsed, mut work) = (Duration::ZERO, Duration::ZERO);
     let c = counted(&mut sensor, &bed.bdi(), || {
         let file = File::open(&path).unwrap();
         let map = Mapping::new(&file);
         let begin = Instant::now();
         for page in &places {
             map.touch(*page as usize);
+            let touched = Instant::now();
+            while touched.elapsed() < Duration::from_micros(100) {}
+            work += touched.elapsed();
         }
         elapsed = begin.elapsed();
     });
+    let work = work.as_nanos() as u64;
     let (elapsed, seen) = (elapsed.as_nanos() as u64, c.mmap_think_ns + c.mmap_stall_ns + c.mmap_fill_ns);
     assert!((elapsed * 85 / 100..=elapsed * 101 / 100).contains(&seen), "{seen} of {elapsed} ns");
-    assert!(c.mmap_fill_ns * 20 > elapsed, "{} of {elapsed} ns", c.mmap_fill_ns);
+    assert!(
+        c.mmap_fill_ns * 20 > elapsed && c.mmap_fill_ns < elapsed - work,
+        "{} of {elapsed} ns, {work} of work",
+        c.mmap_fill_ns
+    );
+    assert!(c.mmap_think_ns * 100 > work * 85, "{} of {work} ns", c.mmap_think_ns);
 }
 
 #[test]

@@ -188,7 +188,8 @@ impl Kernel {
         let mut caller = Caller { open, cgroup, now: *now, probe: Some(probe) };
         let spent = self.carry_out(&mut caller, index, decision);
         now.0 += spent;
-        probe.filled(self.seen(file), spent);
+        // The window goes to the disk after its last page, the last that the probes see of it.
+        probe.filled(self.seen(file), spent.saturating_sub(cpu::SUBMIT));
     }
 
     fn around(&self, open: usize, file: u32) -> Around<'_> {

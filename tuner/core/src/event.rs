@@ -357,8 +357,9 @@ pub struct Evidence {
     /// Bytes read from the device per demanded byte that was not already cached.
     pub amplification: Option<f64>,
     pub stall_ms_per_mib: Option<f64>,
-    /// What the kernel worked for the demand besides: allocating windows, making room, submitting. Absent from older journals.
-    #[serde(default)]
+    /// What the kernel worked for the demand besides: allocating windows, making room, submitting. `None` where there is none, as in older
+    /// journals, which must replay to the same words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill_ms_per_mib: Option<f64>,
     /// Time that tasks waited over time, all tasks together: above 1 with several waiting at once.
     pub stall_share: f64,
@@ -387,7 +388,7 @@ pub struct Block {
     pub hit_ratio: Option<f64>,
     pub stall_ms_per_mib: Option<f64>,
     /// As in [`Evidence`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill_ms_per_mib: Option<f64>,
     /// Stall and fill over what the same load cost before the trial ([`crate::matched`]): what the verdict compares. `None` where nothing can be compared.
     #[serde(default)]

@@ -193,7 +193,7 @@ pub fn evidence(span: &Span) -> Evidence {
         // What a workload's files read is not seen at the disk.
         amplification: (c.dev_read_bytes > 0).then(|| ratio(c.dev_read_bytes, uncached)).flatten(),
         stall_ms_per_mib: (demanded_mib > 0.0).then(|| c.stall_ns() as f64 / 1e6 / demanded_mib),
-        fill_ms_per_mib: (demanded_mib > 0.0).then(|| c.fill_ns() as f64 / 1e6 / demanded_mib),
+        fill_ms_per_mib: (demanded_mib > 0.0 && c.fill_ns() > 0).then(|| c.fill_ns() as f64 / 1e6 / demanded_mib),
         stall_share: f.stall_share,
         run_pages: f.run(),
         mmap_share: f.mmap_share,

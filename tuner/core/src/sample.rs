@@ -145,10 +145,10 @@ counters! {
         dev_size_hist,
     }
     added {
-        /// Time that the kernel worked for the reads of tasks once they had come to readahead (a miss, the marker): allocating pages, making room for
-        /// them, submitting; ns. Preemption meanwhile counts.
+        /// Time that the kernel worked for the reads of tasks once they had come to readahead (a miss, the marker), until the last page was added or the
+        /// task slept for one: allocating pages, making room for them, submitting; ns. Preemption meanwhile counts, each step 5 ms at most.
         read_fill_ns,
-        /// The same within faults, from the fault on.
+        /// The same within faults.
         mmap_fill_ns,
     }
 }

@@ -331,7 +331,7 @@ impl Trial {
         let waits = waited(&span.counters);
         let ratio = compare(&span, &reference).map_or(1.0, |c| c.log_stall.exp());
         if ratio > settings.harm_ratio && self.turnover == Nanos(0) && (waits >= HARM_WAITS || elapsed >= STARVED_AFTER) {
-            return Some(format!("stall per demanded MiB is {ratio:.1} times the old value's"));
+            return Some(format!("stall at equal load is {ratio:.1} times the old value's"));
         }
         let expected = reference.per_second(load(&reference.counters)) * span.seconds;
         // A value under which a block has just been read has stopped nobody.
