@@ -37,12 +37,13 @@ static __always_inline void on_sync_ra(struct inode *inode, u64 mapping, u64 ind
 		return;
 	t->window = WINDOW_NONE;
 	t->stale = is_stale(slot, inode, ra);
-	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
 	t->filling = 1;
-	/* A fault under MADV_SEQUENTIAL asks for a whole window here, but it demands one page. */
+	/* A fault under MADV_SEQUENTIAL asks for a whole window here, but it demands one page, and
+	 * counts where the fault does: for its region. */
 	if (t->kind == DEMAND_FAULT && t->mapping == mapping && t->start == index)
 		return;
+	t->slot = slot;
 	t->kind = DEMAND_SYNC;
 	t->mapping = mapping;
 	t->start = index;
@@ -64,7 +65,6 @@ static __always_inline void on_async_ra(struct inode *inode, u64 mapping, struct
 		return;
 	t->window = WINDOW_NONE;
 	t->stale = is_stale(slot, inode, ra);
-	t->slot = slot;
 	t->step = bpf_ktime_get_ns();
 	t->filling = 1;
 	/* The page of an open fault stays demanded; all that this call adds is a guess. */
@@ -72,6 +72,7 @@ static __always_inline void on_async_ra(struct inode *inode, u64 mapping, struct
 		t->marker = 1;
 		return;
 	}
+	t->slot = slot;
 	t->kind = DEMAND_ASYNC;
 	t->mapping = mapping;
 	t->start = t->end = 0;

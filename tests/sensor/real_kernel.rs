@@ -2,7 +2,7 @@
 //! The eBPF sensor against the running kernel: known workloads on a loop device with ext4, counters compared with what was done.
 
 use crate::bed::*;
-use keepahead::sensor::{EbpfSensor, FileUse, Inode, Places, Sense, SensorError};
+use keepahead::sensor::{EbpfSensor, FileUse, Inode, Part, Places, Sense, SensorError, part_name};
 use keepahead_core::device::BdiName;
 use keepahead_core::features::Features;
 use keepahead_core::sample::{Completeness, Counters};
@@ -430,6 +430,20 @@ fn a_file_that_gets_counters_of_its_own_begins_a_run_there() {
     sensor.count_apart(&apart, &[inode(&file)], &[]).unwrap();
     let c = counted(&mut sensor, &apart, || (2048..4096).for_each(|page| mapping.touch(page)));
     assert!(c.seq_faults > 0 && c.faults == c.seq_faults + 1, "{:?}", nonzero(&c));
+}
+
+#[test]
+fn what_is_read_ahead_for_a_region_counts_for_the_region() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "100M");
+    let file = File::open(bed.file("scanned", 16)).unwrap();
+    let (apart, pages) = (BdiName("workload/0".into()), 1024..4096);
+    let region = Part { number: 1, file: inode(&file), first: pages.start, last: pages.end - 1 };
+    sensor.count_apart(&apart, &[inode(&file)], &[region]).unwrap();
+    drop_caches();
+    let mapping = Mapping::new(&file);
+    let c = counted(&mut sensor, &part_name(&apart, 1), || pages.clone().for_each(|page| mapping.touch(page as usize)));
+    assert!(c.mmap_miss + c.spec_added > (pages.end - pages.start) * 9 / 10, "{:?}", nonzero(&c));
 }
 
 #[test]
