@@ -49,16 +49,14 @@ static __always_inline void on_wake(struct task_struct *task)
 		return;
 	}
 	c = counters_of(t->slot);
-	if (!c) {
-		t->wait_start = 0;
-		return;
-	}
-	/* Not what a read copies between two waits. */
-	if (t->filling)
+	/* Not what a read copies, or a program does, between two waits. */
+	if (c && t->filling)
 		count_fill(t, c, t->wait_start);
 	t->filling = 0;
 	t->wait_start = 0;
 	t->step = now;
+	if (!c)
+		return;
 	hist_add(c->stall_hist, ns / 1000, 1);
 	if (t->kind != DEMAND_FAULT) {
 		c->read_stall_ns += ns;
