@@ -56,6 +56,8 @@ const PROVEN_ERROR: f64 = 4.0;
 /// otherwise.
 const PLAIN_WASHOUT: f64 = 0.6;
 const PLAIN_BLOCK: f64 = 0.5;
+/// No block ends with less than this part of `block_pages`: two faults at the default.
+const PLAIN_PAGES: u64 = 16;
 
 /// How a trial compares the candidate with the present value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,12 +100,15 @@ impl TrialSettings {
     }
 
     /// Shorter blocks, for a trial whose difference is plain: what is left to show is that the coin can be told, and that takes tosses, not
-    /// long blocks.
-    pub fn of_plain(&self) -> TrialSettings {
+    /// long blocks. `times`: how many times the least plain difference it is, in the logarithm of stall; 1 and more. The spread of a block falls with the
+    /// root of what was demanded in it, so a difference twice as large is told by a quarter of that.
+    pub fn of_plain(&self, times: f64) -> TrialSettings {
         let part = |of: Nanos, share: f64| Nanos((of.0 as f64 * share) as u64);
+        let pages = self.block_pages as f64 / times.max(1.0).powi(2);
         TrialSettings {
             washout: part(self.washout, PLAIN_WASHOUT),
             block_min: part(self.block_min, PLAIN_BLOCK),
+            block_pages: (pages as u64).max(self.block_pages / PLAIN_PAGES),
             ..self.clone()
         }
     }

@@ -177,9 +177,9 @@ impl Trial {
 
     /// Takes the counters of this tick, of the device and of the others.
     pub fn tick(&mut self, mark: Mark, others: &[(BdiName, Mark)], settings: &TrialSettings) -> Turn {
-        match self.is_plain(&mark) {
-            true => self.advance(mark, others, &settings.of_plain(), RETURN_PLAIN),
-            false => self.advance(mark, others, settings, RETURN_MOST),
+        match self.plain(&mark) {
+            Some(times) => self.advance(mark, others, &settings.of_plain(times), RETURN_PLAIN),
+            None => self.advance(mark, others, settings, RETURN_MOST),
         }
     }
 
@@ -221,19 +221,30 @@ impl Trial {
         Turn { block: Some(block(self.arm, self.value(), stall_ratio, &span)), next: self.after_block(mark, others, settings) }
     }
 
-    /// Whether the new value's blocks so far are far below the old one's level. Only blocks that have ended count, so the coin of the one
-    /// that runs knows nothing of its length; but no coin has chosen the first, and it may end as soon as it looks like that.
-    fn is_plain(&self, mark: &Mark) -> bool {
+    /// How far the new value's blocks so far are below the old one's level where that is plain, in times of [`PLAIN`] in the logarithm. Only
+    /// blocks that have ended count, so the coin of the one that runs knows nothing of its length; but no coin has chosen the first, and it may end
+    /// as soon as it looks like that.
+    fn plain(&self, mark: &Mark) -> Option<f64> {
         if self.turnover != Nanos(0) {
-            return false;
+            return None;
         }
-        let log = |span: &Span| compare(span, &self.baseline).map_or(0.0, |c| c.log_stall);
-        if self.blocks.is_empty() {
-            return self.measured.is_some_and(|start| log(&start.until(mark)) <= PLAIN.ln());
-        }
-        let worst = |arm, of: fn(f64, f64) -> f64| self.blocks_of(arm).iter().map(log).reduce(of);
+        let times = match self.measured {
+            Some(start) if self.blocks.is_empty() => (self.log_stall(&start.until(mark)) / PLAIN.ln()).min(1.0),
+            _ => self.lead() / PLAIN.ln(),
+        };
+        (times >= 1.0).then_some(times)
+    }
+
+    /// ln(stall) of the new value's worst block over the old one's best, or over what was before; below 0 where all are better.
+    fn lead(&self) -> f64 {
+        let worst = |arm, of: fn(f64, f64) -> f64| self.blocks_of(arm).iter().map(|span| self.log_stall(span)).reduce(of);
         let (new, old) = (worst(Arm::New, f64::max).unwrap_or(0.0), worst(Arm::Old, f64::min).unwrap_or(0.0));
-        new - old.min(0.0) <= PLAIN.ln()
+        new - old.min(0.0)
+    }
+
+    /// Against what was before the trial; 0 where the two cannot be compared.
+    fn log_stall(&self, span: &Span) -> f64 {
+        compare(span, &self.baseline).map_or(0.0, |c| c.log_stall)
     }
 
     fn washed_out(&self, mark: &Mark, settings: &TrialSettings) -> bool {
@@ -328,8 +339,12 @@ impl Trial {
             return None;
         }
         let reference = self.reference();
+        // Two ticks of many streams in one queue may show waits and hardly a page. Where the value did better in every block that ended, what
+        // it did there counts too. (48 streams: 0.3 to 0.5 times in four blocks, 44.7 times in 0.2 s of the fifth.)
+        let did_well = self.whole(Arm::New).filter(|_| self.lead() < 0.0);
+        let tried = did_well.map_or(span, |before| before.plus(&span));
         let waits = waited(&span.counters);
-        let ratio = compare(&span, &reference).map_or(1.0, |c| c.log_stall.exp());
+        let ratio = compare(&tried, &reference).map_or(1.0, |c| c.log_stall.exp());
         if ratio > settings.harm_ratio && self.turnover == Nanos(0) && (waits >= HARM_WAITS || elapsed >= STARVED_AFTER) {
             return Some(format!("stall at equal load is {ratio:.1} times the old value's"));
         }
