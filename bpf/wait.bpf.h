@@ -3,7 +3,9 @@
 //!
 //! `io_schedule()` keeps `in_iowait` set across the sleep. Readers and faults wait for a page in
 //! TASK_KILLABLE; fsync, direct I/O, the journal and buffers wait in plain TASK_UNINTERRUPTIBLE,
-//! which therefore counts only while a demand of the task is being submitted.
+//! which therefore counts only while the kernel fills a window for the task: from the event that
+//! begins it to the wait for its page. (A fault that writes has no event at its end. Where direct
+//! reads came a millisecond after such faults, 125 ms were counted of 33 that they took.)
 #ifndef KEEPAHEAD_WAIT_H
 #define KEEPAHEAD_WAIT_H
 
@@ -27,7 +29,7 @@ static __always_inline void on_sleep(struct task_struct *task)
 		return;
 	now = bpf_ktime_get_ns();
 	t->wait_page = !!(task_flags(task) & TASK_WAKEKILL);
-	if (t->wait_page || demand_is_fresh(t, now))
+	if (t->wait_page || (t->filling && demand_is_fresh(t, now)))
 		t->wait_start = now;
 }
 
@@ -49,10 +51,12 @@ static __always_inline void on_wake(struct task_struct *task)
 		return;
 	}
 	c = counters_of(t->slot);
-	/* Not what a read copies, or a program does, between two waits. */
+	/* Not what a read copies between two waits: before 6.12 it has one event, at its return.
+	 * (6.1, 128 MiB in windows of 8: 2.7 s of fill with it, 1.9 without.) */
 	if (c && t->filling)
 		count_fill(t, c, t->wait_start);
-	t->filling = 0;
+	if (t->wait_page)
+		t->filling = 0;
 	t->wait_start = 0;
 	t->step = now;
 	if (!c)

@@ -158,16 +158,33 @@ pub fn near(value: u64, wanted: u64, percent: u64) -> bool {
     value.abs_diff(wanted) * 100 <= wanted * percent
 }
 
-/// Read-only shared mapping of a whole file.
+/// Mapping of a whole file.
 pub struct Mapping(*mut libc::c_void, usize);
 
 impl Mapping {
+    /// Shared and read-only.
     pub fn new(file: &File) -> Mapping {
+        Mapping::with(file, libc::PROT_READ, libc::MAP_SHARED)
+    }
+
+    /// Private: what is written stays in memory.
+    pub fn to_write(file: &File) -> Mapping {
+        Mapping::with(file, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE)
+    }
+
+    fn with(file: &File, may: i32, how: i32) -> Mapping {
         let len = file.metadata().unwrap().len() as usize;
         // SAFETY: a fresh mapping at an address of the kernel's choice; the result is checked.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, may, how, file.as_raw_fd(), 0) };
         assert_ne!(at, libc::MAP_FAILED);
         Mapping(at, len)
+    }
+
+    /// Only where the mapping was made to write.
+    pub fn write(&self, page: usize) {
+        assert!(page * 4096 < self.1);
+        // SAFETY: within the mapping, which lives as long as self and which nobody else has a reference to.
+        unsafe { std::ptr::write_volatile(self.0.cast::<u8>().add(page * 4096), 1) };
     }
 
     pub fn touch(&self, page: usize) {

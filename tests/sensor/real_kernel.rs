@@ -10,7 +10,7 @@ use keepahead_core::window::Span;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -170,6 +170,37 @@ fn a_faulting_tasks_time_is_its_work_its_sleep_and_what_the_kernel_works_for_it(
         c.mmap_fill_ns
     );
     assert!(c.mmap_think_ns * 100 > work * 85, "{} of {work} ns", c.mmap_think_ns);
+}
+
+#[test]
+fn what_follows_a_fault_is_none_of_its_time() {
+    let Some(mut sensor) = sensor(0) else { return };
+    let bed = Loop::new(EXT4, "500M");
+    let path = bed.file("data", 200);
+    let other = bed.file("other", 64);
+    let mut direct = File::options().read(true).custom_flags(libc::O_DIRECT).open(&other).unwrap();
+    let room = vec![0u8; MIB + 4096];
+    let aligned = room.as_ptr().align_offset(4096);
+    let mut room = room;
+    let buffer = &mut room[aligned..aligned + MIB];
+    let mut faulting = Duration::ZERO;
+    let begin = Instant::now();
+    let c = counted(&mut sensor, &bed.bdi(), || {
+        let map = Mapping::to_write(&File::open(&path).unwrap());
+        for page in places(200 * PAGES_PER_MIB, 60) {
+            let begin = Instant::now();
+            // A fault that reads would be mapped, and so closed, by fault-around.
+            map.write(page as usize);
+            faulting += begin.elapsed();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(1) {}
+            direct.read_exact(buffer).unwrap();
+        }
+    });
+    let (faulting, seen) = (faulting.as_nanos() as u64, c.mmap_stall_ns + c.mmap_fill_ns);
+    println!("{faulting} of {:?}", begin.elapsed());
+    assert!(c.mmap_miss >= 55, "{}", c.mmap_miss);
+    assert!((faulting / 2..=faulting).contains(&seen), "{seen} of {faulting} ns in faults");
 }
 
 #[test]
