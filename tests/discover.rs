@@ -143,4 +143,6 @@ fn devices_are_shown_with_value_disks_and_mounts() {
         String::from_utf8(lines).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(objects.len(), found.tunable.len() + found.not_tunable.len());
     assert_eq!(objects[0]["device"]["bdi"], "253:1");
+    // It may be one that an agent has written.
+    assert!(objects[0]["device"]["read_ahead_kb"].is_u64() && objects[0]["device"]["original"].is_null(), "{}", objects[0]);
 }

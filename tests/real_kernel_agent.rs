@@ -316,6 +316,17 @@ mod real_kernel {
             agent.signal(Signal::SIGKILL);
             agent.end();
             assert_ne!(bench.value(), 128);
+            let dir = bench.state.path().display().to_string();
+            let keepahead = |args: &[&str]| {
+                let out = Command::new(env!("CARGO_BIN_EXE_keepahead")).args(args).output().unwrap();
+                String::from_utf8([out.stdout, out.stderr].concat()).unwrap()
+            };
+            // Who does not know the state directory is told.
+            let examined = keepahead(&["doctor"]);
+            assert!(examined.contains("values left") && examined.contains(&format!("restore --state-dir {dir}")), "{examined}");
+            let elsewhere = tempfile::tempdir().unwrap();
+            let told = keepahead(&["restore", "--state-dir", elsewhere.path().to_str().unwrap()]);
+            assert!(told.contains(&format!("another state directory: --state-dir {dir}")), "{told}");
             if by_hand {
                 let (status, said) = bench.keepahead(&["restore"]);
                 assert!(status.success() && said.contains("restored"), "{said}");
@@ -324,6 +335,7 @@ mod real_kernel {
                 assert!(status.success() && stderr.contains("left behind by an earlier run"), "{stderr}");
             }
             assert_eq!(bench.value(), 128);
+            assert!(!keepahead(&["doctor"]).contains("values left"));
         }
         drop(work);
     }

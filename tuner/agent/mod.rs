@@ -104,7 +104,7 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
 
 /// The machine's lock, and the state directory's for those who look there.
 fn locks(state_dir: &Path) -> anyhow::Result<[AgentLock; 2]> {
-    let machine = AgentLock::take(Path::new(LOCK))?;
+    let machine = AgentLock::take_for(Path::new(LOCK), state_dir)?;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state directory {} could not be made; choose another --state-dir", state_dir.display()))?;
     Ok([machine, AgentLock::take(&Journal::lock_path(state_dir))?])

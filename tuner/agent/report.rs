@@ -123,8 +123,9 @@ fn ended(from: keepahead_core::units::Kib, to: keepahead_core::units::Kib, verdi
         line += &format!("; hit ratio {:+.1} points ({:+.1} to {:+.1})", mean * 100.0, low * 100.0, high * 100.0);
     }
     if verdict.pairs > 0 && verdict.stall_ratio.is_some() {
-        let pairs = if verdict.pairs == 1 { "pair" } else { "pairs" };
-        line += &format!("; {} {pairs} of blocks, {:.0} % confidence", verdict.pairs, verdict.confidence * 100.0);
+        // Pairs of the two values' blocks, or, where only the new one's could be measured, each of those with what was before.
+        let s = if verdict.pairs == 1 { "" } else { "s" };
+        line += &format!("; {} comparison{s} of blocks, {:.0} % confidence", verdict.pairs, verdict.confidence * 100.0);
     }
     line
 }
@@ -185,7 +186,7 @@ pub fn hold(hold: &Hold) -> String {
         Hold::Gathering => "gathering the first windows".into(),
         Hold::Sensor { missing } => format!("no trial without full sensing: {missing}"),
         Hold::Abstained { pattern, reason } => format!("{reason} ({pattern})"),
-        Hold::Settled { pattern } => format!("settled: every candidate for this pattern was tried ({pattern})"),
+        Hold::Settled { pattern } => format!("settled: no value that is left to try is expected to do better ({pattern})"),
         Hold::CoolingDown { .. } => "cooling down after the last trial".into(),
         Hold::TrialsPerHour { limit } => format!("{limit} trials in the last hour: guards.trials_per_hour is reached"),
         Hold::SharedDisk { with } => format!("{with} is on trial and shares a disk"),

@@ -48,6 +48,13 @@ pub fn text(found: &Discovery, out: &mut impl Write) -> io::Result<()> {
 pub fn json_lines(found: &Discovery, out: &mut impl Write) -> io::Result<()> {
     for device in &found.tunable {
         let mounted = found.mounted.get(&device.bdi).cloned().unwrap_or_default();
+        // An agent takes the value that it finds for the original; here it may be one that an agent has written.
+        let mut device = serde_json::to_value(device)?;
+        if let Some(fields) = device.as_object_mut()
+            && let Some(value) = fields.remove("original")
+        {
+            fields.insert("read_ahead_kb".into(), value);
+        }
         writeln!(out, "{}", json!({ "tunable": true, "device": device, "mounted": mounted }))?;
     }
     for no in &found.not_tunable {

@@ -8,6 +8,7 @@ use crate::agent::report::fill;
 use crate::journal::{Journal, JournalError};
 use keepahead_core::event::{Arm, Block, Evidence, Interval, Outcome, Verdict, What};
 use rusqlite::Connection;
+use serde_json::json;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -37,8 +38,10 @@ pub fn run(state_dir: &Path, filter: &Filter, json: bool, out: &mut dyn Write) -
     let path = Journal::path(state_dir);
     let conn = match opened::open(&path) {
         Err(OpenError::Journal(JournalError::Absent { path })) => {
-            if !json {
-                writeln!(out, "No journal at {} yet: `keepahead run` writes one.", path.display())?;
+            let text = format!("No journal at {} yet: `keepahead run` writes one.", path.display());
+            match json {
+                true => writeln!(out, "{}", json!({ "story": "none", "text": text }))?,
+                false => writeln!(out, "{text}")?,
             }
             return Ok(());
         }
@@ -114,7 +117,7 @@ fn trial(t: &Trial, out: &mut dyn Write) -> io::Result<()> {
     }
     match &t.verdict {
         Some(v) => {
-            writeln!(out, "  verdict   {}", verdict(v, t.blocks.len()))?;
+            writeln!(out, "  verdict   {}", verdict(v, t))?;
             let kept = if v.outcome == Outcome::Kept { format!("{} stays", t.to) } else { format!("back to {}", t.from) };
             writeln!(out, "  value     {kept}{}", files(t))?;
         }
@@ -155,7 +158,7 @@ fn evidence(e: &Evidence) -> String {
 fn block(b: &Block) -> String {
     let arm = if b.arm == Arm::New { "new" } else { "old" };
     format!(
-        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB{}{}, device {:.1} MiB, waste {:.1} MiB",
+        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB{}{}, device {:.1} MiB, evicted unused meanwhile {:.1} MiB",
         b.read_ahead,
         b.seconds,
         b.demanded_mib,
@@ -168,11 +171,19 @@ fn block(b: &Block) -> String {
     )
 }
 
-fn verdict(v: &Verdict, blocks: usize) -> String {
-    let after = format!("{blocks} {}", if blocks == 1 { "block" } else { "blocks" });
+fn verdict(v: &Verdict, t: &Trial) -> String {
+    let count = |arm: Arm| t.blocks.iter().filter(|b| b.arm == arm).count();
+    let (new, old) = (count(Arm::New), count(Arm::Old));
+    let after = format!("{new} new and {old} old block{}", if (new, old) == (0, 1) { "" } else { "s" });
     let mut text = format!("{} after {after} at confidence {:.2}: {}", outcome(v.outcome), v.confidence, v.reason);
     if let Some(Interval { low, mean, high }) = v.stall_ratio {
         text += &format!("; stall × {mean:.2} [{low:.2}, {high:.2}]");
+        let expected = t.proposal.expected_stall_ratio;
+        text += &match (expected < low, expected > high) {
+            (true, _) => format!(", less gained than the × {expected:.2} expected"),
+            (_, true) => format!(", more gained than the × {expected:.2} expected"),
+            _ => format!(", as expected (× {expected:.2})"),
+        };
     }
     if let Some(Interval { low, mean, high }) = v.hit_change {
         text += &format!("; hits {:+.1} points [{:+.1}, {:+.1}]", mean * 100.0, low * 100.0, high * 100.0);

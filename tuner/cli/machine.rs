@@ -51,7 +51,7 @@ pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Exit> {
 
 fn tell_history(args: HistoryArgs, format: Format) -> anyhow::Result<Exit> {
     let (_, state_dir) = config_and_state_dir(args.config.as_deref(), args.state_dir)?;
-    let filter = history::Filter { device: args.device, last: args.last };
+    let filter = history::Filter { device: args.device, last: args.last.map(Into::into) };
     history::run(&state_dir, &filter, format == Format::Json, &mut std::io::stdout().lock())?;
     Ok(Exit::Ok)
 }

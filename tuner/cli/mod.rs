@@ -51,6 +51,7 @@ pub use programs::{AdviseArgs, ExecArgs, Pattern};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -137,7 +138,7 @@ pub struct HistoryArgs {
     pub device: Option<String>,
     /// Only the newest N.
     #[arg(long, value_name = "N")]
-    pub last: Option<usize>,
+    pub last: Option<NonZeroUsize>,
     /// Configuration file, for its state directory.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -23,9 +23,9 @@ pub enum RestoreError {
     #[error("which values were changed is not known")]
     NothingKnown,
     #[error(
-        "there is no record of changed values in {}: whether a device has a value of keepahead's is not known. If it ran with another state \
-         directory, name that (--state-dir, or --config FILE for its agent.state_dir); `keepahead devices` shows the present values",
-        .0.display()
+        "there is no record of changed values in {}: whether a device has a value of keepahead's is not known. {}; `keepahead devices` shows the \
+         present values",
+        .0.display(), elsewhere(.0)
     )]
     NoRecord(PathBuf),
     #[error("{0}: has no value of keepahead's; see `keepahead devices` for the names")]
@@ -71,6 +71,16 @@ pub fn run(
         Err(e) => (without_journal(state_dir, device, &info, knobs, &e, &mut said)?, Vec::new()),
     };
     report(state_dir, device, &restored, &kept, &mut said)
+}
+
+/// Where the record may be instead.
+fn elsewhere(state_dir: &Path) -> String {
+    match AgentLock::state_dir(Path::new(crate::agent::LOCK)).filter(|dir| dir != state_dir) {
+        Some(dir) => format!("The last keepahead on this machine had another state directory: --state-dir {}", dir.display()),
+        None => {
+            "If it ran with another state directory, name that (--state-dir, or --config FILE for its agent.state_dir)".into()
+        }
+    }
 }
 
 /// Whether a run has left a journal or a restore file, readable or not.

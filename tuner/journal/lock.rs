@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One agent a machine: an exclusive `flock` on a file, which the kernel drops when its holder dies, however it dies. The file names
-//! the holder's pid for people; the lock is the truth.
+//! the holder's pid for people, and the machine's lock its state directory too, for who comes after it was killed; the lock is the truth.
 
 use super::error::way_out;
 use nix::fcntl::{Flock, FlockArg};
@@ -27,19 +27,43 @@ pub struct AgentLock {
 impl AgentLock {
     /// Takes the lock or says who has it.
     pub fn take(path: &Path) -> Result<AgentLock, LockError> {
+        AgentLock::take_and_say(path, "")
+    }
+
+    /// The same, and notes where this agent keeps its state.
+    pub fn take_for(path: &Path, state_dir: &Path) -> Result<AgentLock, LockError> {
+        let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.into());
+        AgentLock::take_and_say(path, &format!("{}\n", state_dir.display()))
+    }
+
+    /// Where the last agent that took this lock keeps its state, whether or not it still lives; `None` where it did not say.
+    pub fn state_dir(path: &Path) -> Option<PathBuf> {
+        let said = std::fs::read_to_string(path).ok()?;
+        said.lines().nth(1).map(PathBuf::from).filter(|dir| dir.is_absolute())
+    }
+
+    /// Whether an agent holds it now; also where that cannot be told.
+    pub fn is_held(path: &Path) -> bool {
+        match std::fs::File::open(path) {
+            Ok(file) => Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
+            Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
+    fn take_and_say(path: &Path, more: &str) -> Result<AgentLock, LockError> {
         let io = |source| LockError::Io { path: path.into(), source };
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut held) => {
                 held.set_len(0).map_err(io)?;
                 held.seek(SeekFrom::Start(0)).map_err(io)?;
-                writeln!(held, "{}", std::process::id()).map_err(io)?;
+                write!(held, "{}\n{more}", std::process::id()).map_err(io)?;
                 Ok(AgentLock { _file: held })
             }
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                let pid = if pid.trim().is_empty() { "unknown".into() } else { pid.trim().into() };
+                let mut said = String::new();
+                let _ = file.read_to_string(&mut said);
+                let pid = said.lines().next().map(str::trim).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
                 Err(LockError::Held { path: path.into(), pid })
             }
             Err((_, errno)) => Err(io(errno.into())),
@@ -60,6 +84,22 @@ mod tests {
         assert!(told.contains(&format!("pid {}", std::process::id())), "{told}");
         drop(first);
         AgentLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn who_comes_after_a_killed_agent_learns_where_its_state_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.lock");
+        assert!(!AgentLock::is_held(&path) && AgentLock::state_dir(&path).is_none());
+        let held = AgentLock::take_for(&path, Path::new("/somewhere/else")).unwrap();
+        assert!(AgentLock::is_held(&path));
+        let told = AgentLock::take(&path).unwrap_err().to_string();
+        assert!(told.contains(&format!("pid {} ", std::process::id())), "{told}");
+        drop(held);
+        assert!(!AgentLock::is_held(&path));
+        assert_eq!(AgentLock::state_dir(&path).as_deref(), Some(Path::new("/somewhere/else")));
+        AgentLock::take(&path).unwrap();
+        assert_eq!(AgentLock::state_dir(&path), None);
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod surroundings;
 use super::Exit;
 use super::output::{self, Format};
 use crate::actuator;
+use crate::config::Config;
+use crate::journal::{AgentLock, Journal};
 use crate::sensor;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -114,6 +116,7 @@ pub fn run(format: Format) -> anyhow::Result<Exit> {
     let mut report = examine(&Roots::default());
     report.checks.extend(probes());
     report.checks.extend(devices());
+    report.checks.extend(left_behind());
     match format {
         Format::Text => output::text(&report.text())?,
         Format::Json => report.checks.iter().try_for_each(output::json_line)?,
@@ -141,6 +144,29 @@ fn probes() -> Vec<Check> {
         }
     };
     sensor.probes().iter().map(check).collect()
+}
+
+/// Values of an agent that was killed and has not been started again: of the configured state directory, and of the last one on this machine.
+fn left_behind() -> Vec<Check> {
+    let configured = Config::load_or_default(None).map(|config| config.agent.state_dir).ok();
+    let last = AgentLock::state_dir(Path::new(crate::agent::LOCK));
+    let mut dirs: Vec<PathBuf> = configured.into_iter().chain(last).collect();
+    dirs.dedup();
+    let boot_id = read(&Roots::default().proc, "sys/kernel/random/boot_id").unwrap_or_default();
+    dirs.iter().filter_map(|dir| values_left(dir, &boot_id)).collect()
+}
+
+fn values_left(state_dir: &Path, boot_id: &str) -> Option<Check> {
+    if AgentLock::is_held(&Journal::lock_path(state_dir)) {
+        return None;
+    }
+    let left = Journal::emergency_restore_file(state_dir);
+    let left = left.iter().filter(|one| one.boot_id == boot_id && !one.is_of_open_files() && one.last_written != one.original);
+    let left: Vec<String> =
+        left.map(|one| format!("{} at {} (the original is {})", one.label, one.last_written, one.original)).collect();
+    let detail = format!("an agent ended without putting back what it had written: {}", left.join(", "));
+    let remedy = format!("keepahead restore --state-dir {}", state_dir.display());
+    (!left.is_empty()).then(|| Check::degraded("values left", detail, remedy))
 }
 
 /// Odd inherited values, and who else writes the knob.

@@ -42,6 +42,8 @@ const SILENT_MOST: Nanos = Nanos::from_secs(8);
 const TURNOVER: Nanos = Nanos::from_secs(20);
 /// Stall ratio, the new value's worst block over the old one's best, up to which a gain is plain: ten times the spread of a block.
 const PLAIN: f64 = 0.6;
+/// Share of the waiting through mappings up to which a workload is one of `read(2)`.
+const READ_MOST: f64 = 0.1;
 /// Stall ratio above which a gain is not believed where the old value could only be measured before the trial.
 pub(crate) const ONE_WAY_GAIN: f64 = 0.8;
 
@@ -397,8 +399,29 @@ impl Trial {
         let before: Vec<Comparison> = self.before.iter().filter_map(|piece| compare(piece, &self.baseline)).collect();
         let others = if self.one_way { Vec::new() } else { self.others.log_stalls(&self.arms()) };
         let wasted = self.unused(Arm::New) - self.unused(Arm::Old);
-        let seen = Seen { blocks, before: &before, one_way: self.one_way, others: &others, wasted, stale: self.stale() };
+        let seen = Seen {
+            blocks,
+            before: &before,
+            one_way: self.one_way,
+            others: &others,
+            delivered: &self.delivered(),
+            wasted,
+            stale: self.stale(),
+        };
         judge(&seen, settings)
+    }
+
+    /// Pages a second that were read, block by block; of the old value before the trial where it could only be measured there. Nothing where many wait for
+    /// mapped pages: what is read beside lookups comes in bursts (a database's compaction), and says nothing of them.
+    fn delivered(&self) -> Vec<(Arm, f64)> {
+        if Features::of(&self.baseline).mmap_share > READ_MOST {
+            return Vec::new();
+        }
+        let rate = |span: &Span| span.per_second(span.counters.read_pages);
+        let blocks =
+            self.blocks.iter().filter(|(arm, _)| !self.one_way || *arm == Arm::New).map(|(arm, span)| (*arm, rate(span)));
+        let before = self.before.iter().filter(|_| self.one_way).map(|span| (Arm::Old, rate(span)));
+        blocks.chain(before).collect()
     }
 
     fn arms(&self) -> Vec<Arm> {

@@ -48,6 +48,9 @@ const UNDECIDED: &str = "inconclusive, but a gain was in sight";
 /// No reason not to try: a trial's write takes along the files that were opened under any value that keepahead has seen (a person's, before a
 /// take-back).
 const STALE_MOST: f64 = 0.9;
+/// Readers who wait less and yet get less than this share of what the old value's blocks deliver lose elsewhere what they gain, and what they lose is no
+/// wait: under windows of 2 MiB a copy at 1.1 GB/s took twice as long on a virtual machine, in kernel work that is neither sleep nor fill.
+const DELIVERED_LEAST: f64 = 0.9;
 /// Another device counts as worse when its stall rose by more than this ratio beyond doubt.
 const OTHERS_MARGIN: f64 = 1.10;
 
@@ -83,6 +86,8 @@ pub struct Seen<'a> {
     pub one_way: bool,
     /// Of each other device: its blocks' log stall, with the arm that this device ran with.
     pub others: &'a [Vec<(Arm, f64)>],
+    /// Pages a second that each block delivered through `read(2)`, by the value that it ran with; empty where many wait for mapped ones.
+    pub delivered: &'a [(Arm, f64)],
     /// Share of speculative pages left unused, new minus old.
     pub wasted: f64,
     /// Share of the new blocks' windows that came from files which still carry an old value.
@@ -223,6 +228,9 @@ impl Look<'_> {
             return None;
         }
         if let Some(reason) = self.improved() {
+            if let Some(share) = delivers_less(self.seen.delivered) {
+                return Some((Outcome::Reverted, format!("{reason}, but {:.0} % less was read", 100.0 * (1.0 - share))));
+            }
             let percent = wasted * 100.0;
             return Some(match wasted > self.settings.waste_budget {
                 true => (Outcome::Reverted, format!("improved, but {percent:.0} % more of what is read ahead is left unused")),
@@ -278,6 +286,16 @@ fn harm(stalls: &Samples) -> Option<f64> {
     let error = error(&stalls.new, &old, STALL_SPREAD);
     let allowed = (HARM.ln() - HARM_ERRORS * error).max(HARM_WILD * (error - HARM_QUIET)).max(0.0);
     (ratio > allowed).then_some(ratio)
+}
+
+/// What the new value's blocks deliver of what the old one's do, where that is clearly less: too little on the whole, and too little in the best of them.
+fn delivers_less(rates: &[(Arm, f64)]) -> Option<f64> {
+    let (new, old) = by_arm(rates);
+    if new.is_empty() || old.is_empty() {
+        return None;
+    }
+    let (share, best) = (mean(&new) / mean(&old), new.iter().copied().fold(0.0, f64::max));
+    (share < DELIVERED_LEAST && best < mean(&old)).then_some(share)
 }
 
 fn worse_elsewhere(others: &[Vec<(Arm, f64)>], alpha: f64) -> bool {

@@ -24,7 +24,7 @@ impl Noise {
 }
 
 fn seen<'a>(blocks: &'a [Measured], before: &'a [Comparison]) -> Seen<'a> {
-    Seen { blocks, before, one_way: false, others: &[], wasted: 0.0, stale: 0.0 }
+    Seen { blocks, before, one_way: false, others: &[], delivered: &[], wasted: 0.0, stale: 0.0 }
 }
 
 /// Blocks in the order of a trial's coin until they are judged. `effect`: of the new value on a block's log stall, by its number.
@@ -183,6 +183,21 @@ fn waste_over_budget_and_harm_to_others_revert_a_gain() {
     assert_eq!(outcome(gain), Outcome::Kept);
     assert_eq!(outcome(Seen { wasted: 0.5, ..gain }), Outcome::Reverted);
     assert_eq!(outcome(Seen { others: &others, ..gain }), Outcome::Reverted);
+}
+
+#[test]
+fn a_gain_by_which_less_is_read_is_none() {
+    let blocks = steady(-0.7, 0.0);
+    let rates = |new: [f64; 2]| -> Vec<(Arm, f64)> {
+        let of = |(i, b): (usize, &Measured)| (b.arm, if b.arm == Arm::New { new[i / 2 % 2] } else { 1100.0 });
+        blocks.iter().enumerate().map(of).collect()
+    };
+    let judged = |new| outcome(Seen { delivered: &rates(new), ..seen(&blocks, &[]) });
+    // One reader, MB/s, under windows of 128 KiB and of 2 MiB: it waited 0.34 times as long, and got half as far.
+    assert_eq!(judged([480.0, 620.0]), Outcome::Reverted);
+    assert_eq!(judged([1000.0, 1100.0]), Outcome::Kept);
+    // One slow block is not the value's doing.
+    assert_eq!(judged([300.0, 1200.0]), Outcome::Kept);
 }
 
 #[test]
