@@ -79,7 +79,7 @@ mod real_kernel {
         let begun = agent.wait(20, "trial", |r| r["record"] == "trial_started");
         let reason = begun["proposal"]["reason"].as_str().unwrap();
         assert!(
-            begun["to"] == found && reason.contains("was proven here for sequential access") && reason.contains("until 20"),
+            begun["to"] == found && reason.contains("was proven here for sequential access") && reason.contains("last on 20"),
             "{begun}"
         );
         agent.wait(40, "kept trial", kept);

@@ -84,7 +84,7 @@ impl View {
         shown.push(to);
         shown.sort_by_key(|p| p.kib);
         let one = |p: &&Prediction| format!("{:.2} at {}", context.features.stall_ms_per_mib * p.ratio(), p.kib.0);
-        format!("predicted {}", shown.iter().map(one).collect::<Vec<_>>().join(", "))
+        format!("predicted ms/MiB: {}", shown.iter().map(one).collect::<Vec<_>>().join(", "))
     }
 
     fn words(&self, pattern: Pattern, f: &Features) -> String {
@@ -199,7 +199,8 @@ impl Learned {
                 let of_model = open.iter().find(|o| o.kib == p.read_ahead);
                 let predicted = match (of_model, why_rules_first(pattern, f, context.current)) {
                     (Some(o), Some(why)) => {
-                        format!("{}, but {why}; the rules expect x{:.2}", view.predicted(o, context), p.expected_stall_ratio)
+                        let (predicted, expected) = (view.predicted(o, context), p.expected_stall_ratio);
+                        format!("{predicted}; the rules choose, because {why}, and expect stall x{expected:.2}")
                     }
                     (Some(o), None) => format!("{}: no clear gain to the model, but the rules", view.predicted(o, context)),
                     (None, _) => "the rules".into(),
@@ -267,10 +268,10 @@ fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'sta
         }
         Pattern::ShortRuns if cuts_runs(f, current) => "a window that cuts runs in two looks wasted, and is too small",
         _ if single_pages(pattern, f) => {
-            "going down in steps fills the cache with neighbours, whose hits hide what single pages gain"
+            "values on the way down leave neighbours in the cache, which hide what single pages gain"
         }
         Pattern::RandomMmap | Pattern::ShortRuns if lookups(f) => {
-            "going down in steps fills the cache with what hides the gain, where most of what is read ahead is left unused"
+            "most of what is read ahead is left unused, and what values on the way down leave in the cache hides the gain"
         }
         _ => return None,
     };

@@ -3,7 +3,9 @@
 
 use super::socket::Socket;
 use super::{Exit, Format, PinArgs, PrefetchArgs, SocketArgs, TakeBackArgs, UnpinArgs, output};
+use crate::agent::report;
 use anyhow::Context;
+use keepahead_core::event::Record;
 use keepahead_core::units::mib;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -21,16 +23,18 @@ pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
         output::json_line(&status)?;
         return Ok(Exit::Ok);
     }
+    let trials = socket.ask("Trials", json!({}))?["records"].take();
     let word = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let count = |v: &Value, what: &str| format!("{v} {what}{}", if *v == 1 { "" } else { "s" });
     let mut text = format!(
-        "keepahead {}, pid {}, up {} s, policy {}{}; {} connections, {} workloads\n",
+        "keepahead {}, pid {}, up {} s, policy {}{}; {}, {}\n",
         word(&status["version"]),
         status["pid"],
         status["uptime_s"],
         word(&status["policy"]),
         if status["paused"] == true { ", paused" } else { "" },
-        status["connections"],
-        status["workloads"]
+        count(&status["connections"], "connection"),
+        count(&status["workloads"], "workload")
     );
     for d in devices.as_array().into_iter().flatten() {
         let (name, state) = (word(&d["name"]), word(&d["state"]));
@@ -38,9 +42,20 @@ pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
         let more = [&d["pattern"], &d["held"]].into_iter().filter_map(Value::as_str);
         text += &more.map(|m| format!("; {m}")).collect::<String>();
         text.push('\n');
+        text += &latest_trial(&trials, &d["bdi"]).map_or(String::new(), |trial| format!("    {trial}\n"));
     }
     output::text(&text)?;
     Ok(Exit::Ok)
+}
+
+/// How the newest trial of a device began or ended, with its time, in a line.
+fn latest_trial(trials: &Value, bdi: &Value) -> Option<String> {
+    let newest = trials.as_array()?.iter().rev().find(|record| record["bdi"] == *bdi)?;
+    let record: Record = serde_json::from_value(newest.clone()).ok()?;
+    let time = newest["time"].as_str().and_then(|time| time.get(11..19)).unwrap_or_default();
+    let words = report::text(&record);
+    let line = words.lines().next()?.strip_prefix(&format!("{}: ", record.label)).map(str::to_owned)?;
+    Some(format!("{time}Z {line}"))
 }
 
 /// One call whose success is said in `done`.
@@ -108,4 +123,28 @@ pub fn prefetch(args: &PrefetchArgs, format: Format) -> anyhow::Result<Exit> {
         say(&line, &format!("{}: {now:.1} MiB of {all:.1} MiB cached\n", path.display()), format)?;
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keepahead_core::device::BdiName;
+    use keepahead_core::event::{Outcome, Verdict, What};
+    use keepahead_core::units::{Kib, Nanos};
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn the_newest_trial_of_a_device_is_told_with_its_time() {
+        let ended = |bdi: &str, trial, outcome| {
+            let verdict = Verdict::new(outcome, "stall fell".into(), 3, 0.95);
+            let what = What::TrialEnded { trial, from: Kib(128), to: Kib(512), verdict };
+            let record = Record { at: Nanos(0), bdi: BdiName(bdi.into()), label: "vdb".into(), what };
+            report::json(&record, SystemTime::UNIX_EPOCH + Duration::from_secs(3661 + trial))
+        };
+        let trials =
+            json!([ended("8:0", 1, Outcome::Kept), ended("8:0", 2, Outcome::Reverted), ended("8:16", 3, Outcome::Kept)]);
+        let told = latest_trial(&trials, &json!("8:0")).unwrap();
+        assert_eq!(told, "01:01:03Z trial 2: reverted to 128 KiB (tried 512 KiB): stall fell");
+        assert_eq!(latest_trial(&trials, &json!("8:32")), None);
+    }
 }

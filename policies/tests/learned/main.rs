@@ -210,8 +210,8 @@ fn a_mapped_window_that_cuts_runs_in_two_is_raised_although_the_model_sees_no_ga
         "short runs of faults (confidence ",
         "; predicted ",
         " at 256",
-        ", but a window that cuts runs in two",
-        "the rules expect x0.",
+        "the rules choose, because a window that cuts runs in two",
+        "and expect stall x0.",
     ] {
         assert!(up.reason.contains(word), "`{word}` is not in: {}", up.reason);
     }
@@ -241,7 +241,7 @@ fn lookups_of_two_pages_go_down_at_once_and_not_to_a_page() {
     let shipped = Learned::shipped().unwrap();
     let at_once = proposal(Asked { features: at_128, ..Asked::of(FAULTS, 128) }.by(&shipped));
     assert_eq!(at_once.read_ahead, Kib(16));
-    assert!(at_once.reason.contains(", but going down in steps"), "{}", at_once.reason);
+    assert!(at_once.reason.contains("the rules choose, because most of what is read ahead"), "{}", at_once.reason);
     let at_16 = Features { unused: 0.6, window: 4.0, stall_ms_per_mib: 15.7, device_request_kib: 15.0, ..at_128 };
     let mut asked = Asked { features: at_16, tried: &[64, 128], ..Asked::of(FAULTS, 16) };
     // The trials on the way, which gained more than predicted and so raise hope for what lies beyond.

@@ -40,6 +40,8 @@ pub struct Comparison {
     pub log_stall: f64,
     /// Hit ratio, new - old, at matched load; above 0 is better.
     pub hit_change: f64,
+    /// Variance of the new span's hit ratio by chance alone, for as few pages as it demanded.
+    pub hit_variance: f64,
     /// Share of the old span's demand that came through mappings, 0 to 1.
     pub mapped: f64,
 }
@@ -93,8 +95,17 @@ pub fn compare(new: &Span, old: &Span) -> Option<Comparison> {
     Some(Comparison {
         log_stall: ((lost_new + floor) / (lost_old + floor)).ln(),
         hit_change: (waited_old - waited_new) / demanded,
+        hit_variance: hit_variance(&new_ways),
         mapped: old_ways[1].demanded / demanded,
     })
+}
+
+/// Of a binomial share, with one hit and one miss more than were seen: two misses of two prove nothing.
+fn hit_variance(ways: &[Way]) -> f64 {
+    let demanded = ways.iter().map(|way| way.demanded).sum::<f64>() + 2.0;
+    let waited = ways.iter().map(|way| way.waited * way.demanded).sum::<f64>() + 1.0;
+    let share = waited / demanded;
+    share * (1.0 - share) / demanded
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ fn said_too(mut decision: Decision, why: &str) -> Decision {
 
 fn proven(pattern: Pattern, context: &Context) -> Option<(Kib, String)> {
     let known = context.known.get(&pattern)?;
-    let when = known.day.as_ref().map_or("earlier in this run".into(), |day| format!("until {day}"));
+    let when = known.day.as_ref().map_or("earlier in this run".into(), |day| format!("last on {day}"));
     let why = format!("was proven here for {pattern} access ({}, {when})", count(known.trials));
     Some((known.proven?, why))
 }

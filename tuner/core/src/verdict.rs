@@ -59,6 +59,10 @@ const OTHERS_MARGIN: f64 = 1.10;
 /// the window from 2048 to 16 KiB cut the stall of random faults to a fortieth while the visible ratio went from 11 to 3 %.
 const MAPPED_MARGIN: f64 = 0.25;
 
+/// And by so many standard errors of chance more. In blocks of two faults each (64 MiB, four a second) the hit ratio was 50 % three times, and a value
+/// that waited a hundredth as long was called worse for its own 25 %. In blocks of 512 pages it is a point.
+const CHANCE_ERRORS: f64 = 2.0;
+
 /// What the pairs say so far.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
@@ -188,7 +192,11 @@ impl Look<'_> {
     fn hit_margin(&self) -> f64 {
         let blocks = self.seen.blocks;
         let mapped = blocks.iter().map(|b| b.against.mapped).sum::<f64>() / blocks.len() as f64;
-        self.settings.hit_margin + MAPPED_MARGIN * mapped
+        let of = |arm| blocks.iter().filter(|b| b.arm == arm).map(|b| b.against.hit_variance).collect::<Vec<_>>();
+        let before = || self.seen.before.iter().map(|piece| piece.hit_variance).collect();
+        let old = if self.seen.one_way { before() } else { of(Arm::Old) };
+        let of_mean = |variances: &[f64]| mean(variances) / variances.len().max(1) as f64;
+        self.settings.hit_margin + MAPPED_MARGIN * mapped + CHANCE_ERRORS * (of_mean(&of(Arm::New)) + of_mean(&old)).sqrt()
     }
 
     /// So that whatever else gets better, it would not be kept.

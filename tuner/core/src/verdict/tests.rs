@@ -19,7 +19,12 @@ impl Noise {
         (-2.0 * self.uniform().max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }
     fn block(&mut self, log_stall: f64, spread: f64) -> Comparison {
-        Comparison { log_stall: log_stall + spread * self.normal(), hit_change: 0.01 * self.normal(), mapped: 0.0 }
+        Comparison {
+            log_stall: log_stall + spread * self.normal(),
+            hit_change: 0.01 * self.normal(),
+            hit_variance: 0.0,
+            mapped: 0.0,
+        }
     }
 }
 
@@ -69,8 +74,8 @@ fn a_halved_stall_is_kept_where_any_gain_may_be() {
 #[test]
 fn nothing_is_kept_before_it_is_known_of_a_busy_neighbour() {
     let (new, old) = (
-        Comparison { log_stall: -0.7, hit_change: 0.0, mapped: 0.0 },
-        Comparison { log_stall: 0.0, hit_change: 0.0, mapped: 0.0 },
+        Comparison { log_stall: -0.7, hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 },
+        Comparison { log_stall: 0.0, hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 },
     );
     // Four of the new value, one of the old: the gain is plain, and one block says nothing of the neighbour.
     let arms = [Arm::New, Arm::New, Arm::New, Arm::New, Arm::Old, Arm::New, Arm::Old, Arm::New, Arm::Old, Arm::Old];
@@ -162,8 +167,8 @@ fn with_blocks_from_before_false_keeps_stay_below_the_stated_error_too() {
 fn steady(log_stall: f64, hit_change: f64) -> Vec<Measured> {
     let arm = |i: usize| if i.is_multiple_of(2) { Arm::New } else { Arm::Old };
     let against = |arm| match arm {
-        Arm::New => Comparison { log_stall, hit_change, mapped: 0.0 },
-        Arm::Old => Comparison { log_stall: 0.0, hit_change: 0.0, mapped: 0.0 },
+        Arm::New => Comparison { log_stall, hit_change, hit_variance: 0.0, mapped: 0.0 },
+        Arm::Old => Comparison { log_stall: 0.0, hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 },
     };
     (0..16).map(|i| Measured { arm: arm(i), tossed: i > 0, against: against(arm(i)) }).collect()
 }
@@ -183,6 +188,22 @@ fn waste_over_budget_and_harm_to_others_revert_a_gain() {
     assert_eq!(outcome(gain), Outcome::Kept);
     assert_eq!(outcome(Seen { wasted: 0.5, ..gain }), Outcome::Reverted);
     assert_eq!(outcome(Seen { others: &others, ..gain }), Outcome::Reverted);
+}
+
+#[test]
+fn a_hit_ratio_of_a_few_faults_is_chance() {
+    // 64 MiB against 16 KiB, three blocks of each. By chance most of the few faults under the old value hit.
+    let judged = |hit_variance: f64| {
+        let (new, old) = ([0.24, 0.25, 0.27], [0.7, 0.74, 0.68]);
+        let against = |log_stall, hit_change, hit_variance| Comparison { log_stall, hit_change, hit_variance, mapped: 1.0 };
+        let block = |arm, against| Measured { arm, tossed: true, against };
+        let blocks = (0..3)
+            .flat_map(|i| [block(Arm::New, against(-4.6, new[i], 1e-4)), block(Arm::Old, against(0.0, old[i], hit_variance))]);
+        let blocks: Vec<Measured> = blocks.collect();
+        judge(&seen(&blocks, &[]), &TrialSettings::default())
+    };
+    assert!(matches!(judged(1e-4), Finding::Decided(v) if v.reason == "the hit ratio is worse"));
+    assert!(matches!(judged(0.06), Finding::Decided(v) if v.outcome == Outcome::Kept));
 }
 
 #[test]
@@ -218,7 +239,7 @@ fn a_gain_that_costs_hits_ends_early() {
 
 #[test]
 fn how_near_to_nothing_a_new_block_waits_hides_no_gain_one_way() {
-    let against = |ratio: f64| Comparison { log_stall: ratio.ln(), hit_change: 0.0, mapped: 0.0 };
+    let against = |ratio: f64| Comparison { log_stall: ratio.ln(), hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 };
     let before = [0.7, 1.0, 1.4].map(against);
     // Of a run on a busy machine.
     let ratios = [0.02, 0.3, 0.01, 0.45, 0.02, 0.35, 0.05, 0.4, 0.01, 0.4, 0.03, 0.3];
