@@ -104,10 +104,23 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
 
 /// The machine's lock, and the state directory's for those who look there.
 fn locks(state_dir: &Path) -> anyhow::Result<[AgentLock; 2]> {
-    let machine = AgentLock::take_for(Path::new(LOCK), state_dir)?;
+    let mut machine = AgentLock::take(Path::new(LOCK))?;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state directory {} could not be made; choose another --state-dir", state_dir.display()))?;
-    Ok([machine, AgentLock::take(&Journal::lock_path(state_dir))?])
+    let own = AgentLock::take(&Journal::lock_path(state_dir))?;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if let Some(last) =
+        AgentLock::state_dir(Path::new(LOCK)).filter(|last| std::path::absolute(state_dir).is_ok_and(|own| own != *last))
+        && Journal::emergency_restore_file(&last).iter().any(|left| left.boot_id == boot_id.trim())
+    {
+        tracing::warn!(
+            "the last agent on this machine has ended without putting back what it had written, and what is there now passes for the original: \
+             stop, and `keepahead restore --state-dir {}` first",
+            last.display()
+        );
+    }
+    machine.keeps_state_in(state_dir).with_context(|| format!("lock file {LOCK}"))?;
+    Ok([machine, own])
 }
 
 /// CLOCK_MONOTONIC, the clock of all records.

@@ -178,7 +178,8 @@ fn verdict(v: &Verdict, t: &Trial) -> String {
     let mut text = format!("{} after {after} at confidence {:.2}: {}", outcome(v.outcome), v.confidence, v.reason);
     if let Some(Interval { low, mean, high }) = v.stall_ratio {
         text += &format!("; stall × {mean:.2} [{low:.2}, {high:.2}]");
-        let expected = t.proposal.expected_stall_ratio;
+        // Where the old value could not be measured less than a quarter counts as a quarter.
+        let expected = t.proposal.expected_stall_ratio.max(if old == 0 { 0.25 } else { 0.0 });
         text += &match (expected < low, expected > high) {
             (true, _) => format!(", less gained than the × {expected:.2} expected"),
             (_, true) => format!(", more gained than the × {expected:.2} expected"),

@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -18,22 +19,51 @@ pub enum LockError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
+/// A look whether somebody holds the lock takes it for an instant ([`AgentLock::is_held`]).
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct AgentLock {
-    _file: Flock<std::fs::File>,
+    file: Flock<std::fs::File>,
 }
 
 impl AgentLock {
-    /// Takes the lock or says who has it.
+    /// Takes the lock or says who has it. What the last holder said of its state stays there.
     pub fn take(path: &Path) -> Result<AgentLock, LockError> {
-        AgentLock::take_and_say(path, "")
+        let io = |source| LockError::Io { path: path.into(), source };
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+        let mut looks = 0;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => {
+                    let mut lock = AgentLock { file: held };
+                    let state_dir = AgentLock::state_dir(path);
+                    lock.say(state_dir.as_deref()).map_err(io)?;
+                    return Ok(lock);
+                }
+                // Somebody looks whether it is held.
+                Err((again, nix::errno::Errno::EWOULDBLOCK)) if looks < LOOKS => {
+                    looks += 1;
+                    std::thread::sleep(LOOK);
+                    file = again;
+                }
+                Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                    let mut said = String::new();
+                    let _ = file.read_to_string(&mut said);
+                    let pid = said.lines().next().map(str::trim).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
+                    return Err(LockError::Held { path: path.into(), pid });
+                }
+                Err((_, errno)) => return Err(io(errno.into())),
+            }
+        }
     }
 
-    /// The same, and notes where this agent keeps its state.
-    pub fn take_for(path: &Path, state_dir: &Path) -> Result<AgentLock, LockError> {
-        let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.into());
-        AgentLock::take_and_say(path, &format!("{}\n", state_dir.display()))
+    /// Notes where this agent keeps its state.
+    pub fn keeps_state_in(&mut self, state_dir: &Path) -> std::io::Result<()> {
+        self.say(Some(&std::path::absolute(state_dir)?))
     }
 
     /// Where the last agent that took this lock keeps its state, whether or not it still lives; `None` where it did not say.
@@ -50,24 +80,11 @@ impl AgentLock {
         }
     }
 
-    fn take_and_say(path: &Path, more: &str) -> Result<AgentLock, LockError> {
-        let io = |source| LockError::Io { path: path.into(), source };
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut held) => {
-                held.set_len(0).map_err(io)?;
-                held.seek(SeekFrom::Start(0)).map_err(io)?;
-                write!(held, "{}\n{more}", std::process::id()).map_err(io)?;
-                Ok(AgentLock { _file: held })
-            }
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut said = String::new();
-                let _ = file.read_to_string(&mut said);
-                let pid = said.lines().next().map(str::trim).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
-                Err(LockError::Held { path: path.into(), pid })
-            }
-            Err((_, errno)) => Err(io(errno.into())),
-        }
+    fn say(&mut self, state_dir: Option<&Path>) -> std::io::Result<()> {
+        let state_dir = state_dir.map_or(String::new(), |dir| format!("{}\n", dir.display()));
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        write!(self.file, "{}\n{state_dir}", std::process::id())
     }
 }
 
@@ -91,15 +108,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.lock");
         assert!(!AgentLock::is_held(&path) && AgentLock::state_dir(&path).is_none());
-        let held = AgentLock::take_for(&path, Path::new("/somewhere/else")).unwrap();
+        let mut held = AgentLock::take(&path).unwrap();
+        held.keeps_state_in(Path::new("/somewhere/else")).unwrap();
         assert!(AgentLock::is_held(&path));
         let told = AgentLock::take(&path).unwrap_err().to_string();
         assert!(told.contains(&format!("pid {} ", std::process::id())), "{told}");
         drop(held);
         assert!(!AgentLock::is_held(&path));
         assert_eq!(AgentLock::state_dir(&path).as_deref(), Some(Path::new("/somewhere/else")));
+        // Also after one that came to nothing.
         AgentLock::take(&path).unwrap();
-        assert_eq!(AgentLock::state_dir(&path), None);
+        assert_eq!(AgentLock::state_dir(&path).as_deref(), Some(Path::new("/somewhere/else")));
+    }
+
+    #[test]
+    fn looking_whether_it_is_held_keeps_nobody_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.lock");
+        std::fs::write(&path, "").unwrap();
+        let look = Flock::lock(std::fs::File::open(&path).unwrap(), FlockArg::LockSharedNonblock).unwrap();
+        let looked = std::thread::spawn(move || {
+            std::thread::sleep(LOOK);
+            drop(look);
+        });
+        AgentLock::take(&path).unwrap();
+        looked.join().unwrap();
     }
 
     #[test]

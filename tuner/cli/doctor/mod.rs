@@ -10,8 +10,9 @@ use super::Exit;
 use super::output::{self, Format};
 use crate::actuator;
 use crate::config::Config;
-use crate::journal::{AgentLock, Journal};
+use crate::journal::{AgentLock, Journal, Outstanding};
 use crate::sensor;
+use keepahead_core::units::Kib;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -161,9 +162,13 @@ fn values_left(state_dir: &Path, boot_id: &str) -> Option<Check> {
         return None;
     }
     let left = Journal::emergency_restore_file(state_dir);
-    let left = left.iter().filter(|one| one.boot_id == boot_id && !one.is_of_open_files() && one.last_written != one.original);
-    let left: Vec<String> =
-        left.map(|one| format!("{} at {} (the original is {})", one.label, one.last_written, one.original)).collect();
+    let ours = |one: &&Outstanding| one.boot_id == boot_id && !one.is_of_open_files();
+    let left = left.iter().filter(ours).filter_map(|one| {
+        let present = read(&Roots::default().sys, &format!("class/bdi/{}/read_ahead_kb", one.bdi))?.parse().map(Kib).ok()?;
+        let is_left = one.ours.contains(&present) && present != one.original;
+        is_left.then(|| format!("{} at {present} (the original is {})", one.label, one.original))
+    });
+    let left: Vec<String> = left.collect();
     let detail = format!("an agent ended without putting back what it had written: {}", left.join(", "));
     let remedy = format!("keepahead restore --state-dir {}", state_dir.display());
     (!left.is_empty()).then(|| Check::degraded("values left", detail, remedy))

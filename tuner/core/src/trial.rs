@@ -25,6 +25,8 @@ const CHANGED: f64 = 0.4;
 /// With less than this share of the reference's load after [`STARVED_AFTER`], the candidate has stopped the workload.
 const STARVED: f64 = 0.2;
 const STARVED_AFTER: Nanos = Nanos::from_millis(300);
+/// So long after a switch what a value did in earlier blocks speaks for it.
+const QUEUED_MOST: Nanos = Nanos::from_secs(1);
 /// Waits that make a harm ratio believable.
 const HARM_WAITS: u64 = 8;
 /// Windows this much above what a value allows are left over from a larger one.
@@ -234,7 +236,10 @@ impl Trial {
             Some(start) if self.blocks.is_empty() => (self.log_stall(&start.until(mark)) / PLAIN.ln()).min(1.0),
             _ => self.lead() / PLAIN.ln(),
         };
-        (times >= 1.0).then_some(times)
+        // Where some read and some fault a block must hold both.
+        let mapped = Features::of(&self.baseline).mmap_share;
+        let mixed = mapped > READ_MOST && mapped < 1.0 - READ_MOST;
+        (times >= 1.0).then_some(if mixed { 1.0 } else { times })
     }
 
     /// ln(stall) of the new value's worst block over the old one's best, or over what was before; below 0 where all are better.
@@ -343,7 +348,7 @@ impl Trial {
         let reference = self.reference();
         // Two ticks of many streams in one queue may show waits and hardly a page. Where the value did better in every block that ended, what
         // it did there counts too. (48 streams: 0.3 to 0.5 times in four blocks, 44.7 times in 0.2 s of the fifth.)
-        let did_well = self.whole(Arm::New).filter(|_| self.lead() < 0.0);
+        let did_well = self.earlier().filter(|_| elapsed < QUEUED_MOST && self.lead() < 0.0);
         let tried = did_well.map_or(span, |before| before.plus(&span));
         let waits = waited(&span.counters);
         let ratio = compare(&tried, &reference).map_or(1.0, |c| c.log_stall.exp());
@@ -357,6 +362,13 @@ impl Trial {
             is_first && elapsed >= STARVED_AFTER && expected >= 64.0 && (load(&span.counters) as f64) < STARVED * expected;
         // Several tasks in long waits show no stall before they wake: little progress is all there is to see.
         (starved && reference.counters.stall_ns() > 0).then(|| "the workload all but stopped".to_string())
+    }
+
+    /// The new value's blocks before the latest switch to it.
+    fn earlier(&self) -> Option<Span> {
+        let last_old = self.blocks.iter().rposition(|(arm, _)| *arm == Arm::Old)?;
+        let new = self.blocks[..last_old].iter().filter(|(arm, _)| *arm == Arm::New).map(|(_, span)| *span);
+        new.reduce(|a, b| a.plus(&b))
     }
 
     /// A second alone was seen before, and a program's first may be like none that follows: a volume gives its burst away, a file is opened.
@@ -414,12 +426,12 @@ impl Trial {
     /// Pages a second that were read, block by block; of the old value before the trial where it could only be measured there. Nothing where many wait for
     /// mapped pages: what is read beside lookups comes in bursts (a database's compaction), and says nothing of them.
     fn delivered(&self) -> Vec<(Arm, f64)> {
-        if Features::of(&self.baseline).mmap_share > READ_MOST {
+        if self.change.is_some() || Features::of(&self.baseline).mmap_share > READ_MOST {
             return Vec::new();
         }
         let rate = |span: &Span| span.per_second(span.counters.read_pages);
-        let blocks =
-            self.blocks.iter().filter(|(arm, _)| !self.one_way || *arm == Arm::New).map(|(arm, span)| (*arm, rate(span)));
+        let counted = self.blocks.iter().enumerate().filter(|(i, (arm, _))| !self.one_way || *arm == Arm::New && *i > 0);
+        let blocks = counted.map(|(_, (arm, span))| (*arm, rate(span)));
         let before = self.before.iter().filter(|_| self.one_way).map(|span| (Arm::Old, rate(span)));
         blocks.chain(before).collect()
     }

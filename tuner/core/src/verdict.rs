@@ -60,7 +60,7 @@ const OTHERS_MARGIN: f64 = 1.10;
 const MAPPED_MARGIN: f64 = 0.25;
 
 /// And by so many standard errors of chance more. In blocks of two faults each (64 MiB, four a second) the hit ratio was 50 % three times, and a value
-/// that waited a hundredth as long was called worse for its own 25 %. In blocks of 512 pages it is a point.
+/// that waited a hundredth as long was called worse for its own 25 %. In three blocks of 512 pages each it is two to four points.
 const CHANCE_ERRORS: f64 = 2.0;
 
 /// What the pairs say so far.
@@ -196,7 +196,7 @@ impl Look<'_> {
         let before = || self.seen.before.iter().map(|piece| piece.hit_variance).collect();
         let old = if self.seen.one_way { before() } else { of(Arm::Old) };
         let of_mean = |variances: &[f64]| mean(variances) / variances.len().max(1) as f64;
-        self.settings.hit_margin + MAPPED_MARGIN * mapped + CHANCE_ERRORS * (of_mean(&of(Arm::New)) + of_mean(&old)).sqrt()
+        self.settings.hit_margin + mapped * (MAPPED_MARGIN + CHANCE_ERRORS * (of_mean(&of(Arm::New)) + of_mean(&old)).sqrt())
     }
 
     /// So that whatever else gets better, it would not be kept.
@@ -296,14 +296,15 @@ fn harm(stalls: &Samples) -> Option<f64> {
     (ratio > allowed).then_some(ratio)
 }
 
-/// What the new value's blocks deliver of what the old one's do, where that is clearly less: too little on the whole, and too little in the best of them.
+/// What the new value's blocks deliver of what the old one's do, where that is clearly less: too little on the whole, and less in the best of them than in the
+/// worst of those.
 fn delivers_less(rates: &[(Arm, f64)]) -> Option<f64> {
     let (new, old) = by_arm(rates);
     if new.is_empty() || old.is_empty() {
         return None;
     }
     let (share, best) = (mean(&new) / mean(&old), new.iter().copied().fold(0.0, f64::max));
-    (share < DELIVERED_LEAST && best < mean(&old)).then_some(share)
+    (share < DELIVERED_LEAST && old.iter().all(|rate| best < *rate)).then_some(share)
 }
 
 fn worse_elsewhere(others: &[Vec<(Arm, f64)>], alpha: f64) -> bool {

@@ -217,8 +217,12 @@ fn a_gain_by_which_less_is_read_is_none() {
     // One reader, MB/s, under windows of 128 KiB and of 2 MiB: it waited 0.34 times as long, and got half as far.
     assert_eq!(judged([480.0, 620.0]), Outcome::Reverted);
     assert_eq!(judged([1000.0, 1100.0]), Outcome::Kept);
-    // One slow block is not the value's doing.
+    // One slow block is not the value's doing, nor is one fast one of the other's.
     assert_eq!(judged([300.0, 1200.0]), Outcome::Kept);
+    let mut fast = rates([1000.0, 1000.0]);
+    fast[1].1 = 9000.0;
+    fast[3].1 = 900.0;
+    assert_eq!(outcome(Seen { delivered: &fast, ..seen(&blocks, &[]) }), Outcome::Kept);
 }
 
 #[test]
