@@ -328,6 +328,9 @@ mod real_kernel {
             let told = keepahead(&["restore", "--state-dir", elsewhere.path().to_str().unwrap()]);
             assert!(told.contains(&format!("another state directory: --state-dir {dir}")), "{told}");
             if by_hand {
+                let other = ["run", "--duration", "1s", "--device", &bench.testbed.name, "--state-dir"];
+                let begun = keepahead(&[&other[..], &[elsewhere.path().to_str().unwrap()]].concat());
+                assert!(begun.contains("passes for the original now") && begun.contains(&dir), "{begun}");
                 let (status, said) = bench.keepahead(&["restore"]);
                 assert!(status.success() && said.contains("restored"), "{said}");
             } else {

@@ -187,7 +187,7 @@ fn random_scripts_give_the_simulator_s_events() {
         };
         for script in (1..).map(|seed| Script::random(seed, &Options::default())).filter(small).take(50) {
             let simulated = simulate(&script, &environment, generation).concat();
-            // The kernel may begin a fault anew, and then says twice that it mapped the same pages (6.18, once in some thousand scripts). What the simulator
+            // The kernel may begin a fault anew, and then says twice that it mapped the same pages (seen once, on 6.18). What the simulator
             // gets wrong it gets wrong again.
             let mut look = || compare(&session.record(&script).unwrap().events(), &simulated);
             if let Some(mismatch) = look().and_then(|_| look()) {

@@ -3,7 +3,7 @@
 
 use super::{Agent, Plan};
 use crate::cli::{Exit, Refused};
-use crate::journal::{Outcome, recover};
+use crate::journal::{Outcome, boot_id, recover};
 use keepahead_core::event::Input;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -61,8 +61,7 @@ pub fn on_panic(plan: &Plan) {
 }
 
 fn put_back(state_dir: &std::path::Path) -> Vec<recover::Restored> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    recover::emergency(state_dir, std::path::Path::new("/sys"), boot_id.trim())
+    recover::emergency(state_dir, std::path::Path::new("/sys"), &boot_id(std::path::Path::new("/proc")))
 }
 
 /// Tests of the panic hook need a panic with a value of ours on a device, `at` a write or a call of the socket; only debug builds listen.

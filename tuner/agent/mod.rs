@@ -20,7 +20,7 @@ use crate::cli::output;
 use crate::cli::{Exit, Format, Refused};
 use crate::config::Config;
 use crate::control::AgentEnd;
-use crate::journal::{AgentLock, AllKnown, Journal};
+use crate::journal::{AgentLock, AllKnown, Journal, Outstanding, boot_id, recover};
 use crate::sensor::{self, FileUse, Overflow, Sense};
 use act::Hands;
 pub use act::{LiveKnobs, open_actuator, run_info};
@@ -31,7 +31,7 @@ use keepahead_core::policy::Policy;
 use keepahead_core::sample::Counters;
 use keepahead_core::settings::PolicyName;
 use keepahead_core::step::{State, step};
-use keepahead_core::units::Nanos;
+use keepahead_core::units::{Kib, Nanos};
 use keepahead_policies::rules::Rules;
 pub(crate) use leave::panic_if_asked;
 use signals::{Signals, Wake};
@@ -102,22 +102,32 @@ pub fn run(plan: Plan) -> anyhow::Result<Exit> {
     ended.and(windows.and(left))
 }
 
+/// Where the last agent on this machine keeps its state, if not there.
+pub fn other_state_dir(state_dir: &Path) -> Option<PathBuf> {
+    AgentLock::state_dir(Path::new(LOCK)).filter(|last| std::path::absolute(state_dir).is_ok_and(|own| own != *last))
+}
+
+/// What an agent with this state directory has left on devices of this machine, with the values that are there.
+pub fn left_behind(state_dir: &Path) -> Vec<(Outstanding, Kib)> {
+    recover::left_behind(state_dir, Path::new("/sys"), &boot_id(Path::new("/proc")))
+}
+
 /// The machine's lock, and the state directory's for those who look there.
 fn locks(state_dir: &Path) -> anyhow::Result<[AgentLock; 2]> {
     let mut machine = AgentLock::take(Path::new(LOCK))?;
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("state directory {} could not be made; choose another --state-dir", state_dir.display()))?;
     let own = AgentLock::take(&Journal::lock_path(state_dir))?;
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    if let Some(last) =
-        AgentLock::state_dir(Path::new(LOCK)).filter(|last| std::path::absolute(state_dir).is_ok_and(|own| own != *last))
-        && Journal::emergency_restore_file(&last).iter().any(|left| left.boot_id == boot_id.trim())
-    {
-        tracing::warn!(
-            "the last agent on this machine has ended without putting back what it had written, and what is there now passes for the original: \
-             stop, and `keepahead restore --state-dir {}` first",
-            last.display()
-        );
+    if let Some(last) = other_state_dir(state_dir) {
+        for (left, value) in left_behind(&last) {
+            tracing::warn!(
+                "{}: {value}, where {} was, is what the last agent on this machine has left, and passes for the original now: stop, and \
+                 `keepahead restore --state-dir {}` first",
+                left.label,
+                left.original,
+                last.display()
+            );
+        }
     }
     machine.keeps_state_in(state_dir).with_context(|| format!("lock file {LOCK}"))?;
     Ok([machine, own])

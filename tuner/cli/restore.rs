@@ -75,8 +75,7 @@ pub fn run(
 
 /// Where the record may be instead.
 fn elsewhere(state_dir: &Path) -> String {
-    let other = |dir: &PathBuf| std::path::absolute(state_dir).is_ok_and(|own| own != *dir) && has_record(dir);
-    match AgentLock::state_dir(Path::new(crate::agent::LOCK)).filter(other) {
+    match crate::agent::other_state_dir(state_dir).filter(|dir| has_record(dir)) {
         Some(dir) => format!("The last keepahead on this machine had another state directory: --state-dir {}", dir.display()),
         None => {
             "If it ran with another state directory, name that (--state-dir, or --config FILE for its agent.state_dir)".into()

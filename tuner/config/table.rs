@@ -53,12 +53,12 @@ pub const KEYS: &[Key] = keys! {
         "washout_ms", whole(0, 60_000), "ms", Millis(settings.trial.washout), "Start of each block that is not measured: windows of the other value are still in flight.";
         "block_min_ms", whole(50, 60_000), "ms", Millis(settings.trial.block_min), "Shortest measured part of a block.";
         "block_max_ms", whole(50, 600_000), "ms", Millis(settings.trial.block_max), "Longest measured part of a block.";
-        "block_pages", whole(1, 1_000_000_000), "demanded pages", U64(settings.trial.block_pages), "Demanded pages that end a block once block_min_ms is over.";
+        "block_pages", whole(1, 1_000_000_000), "demanded pages", U64(settings.trial.block_pages), "Demanded pages that end a block once block_min_ms is over; down to a 16th where the difference is plain.";
         "pairs_min", whole(2, 1000), "pairs of blocks", U32(settings.trial.pairs_min), "Pairs before the first verdict.";
         "pairs_max", whole(2, 1000), "pairs of blocks", U32(settings.trial.pairs_max), "Pairs after which an undecided trial is reverted; twice as many where a gain is in sight.";
-        "harm_ratio", number(1.01, 100.0), "stall, new over old", F64(settings.trial.harm_ratio), "A block above this is clearly harmful and ends the trial at once.";
+        "harm_ratio", number(1.01, 100.0), "stall, new over old", F64(settings.trial.harm_ratio), "A block above this is clearly harmful and ends the trial, at once or, where the value was better in every block before, after a second.";
         "stall_margin_ratio", number(1.0, 2.0), "stall, new over old", F64(settings.trial.stall_margin), "How much worse stall may be and still count as not worse.";
-        "hit_margin_points", number(0.0, 0.5), "hit ratio, 0 to 1", F64(settings.trial.hit_margin), "How far the hit ratio may fall and still count as not worse.";
+        "hit_margin_points", number(0.0, 0.5), "hit ratio, 0 to 1", F64(settings.trial.hit_margin), "How far the hit ratio may fall and still count as not worse; more through mappings, whose hits are partly unseen.";
         "min_gain_percent", number(0.0, 90.0), "percent of stall", Percent(settings.trial.min_gain), "Smallest fall of stall worth keeping.";
         "waste_budget_percent", number(0.0, 100.0), "percent of the device's reads", Percent(settings.trial.waste_budget), "Speculative pages left unused that a kept value may cause beyond the old value's.";
     }

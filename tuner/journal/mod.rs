@@ -23,7 +23,7 @@ pub use known::AllKnown;
 pub use lock::{AgentLock, LockError};
 pub use recover::{Outcome, Restored};
 pub use restore_file::Outstanding;
-pub use run_info::RunInfo;
+pub use run_info::{RunInfo, boot_id};
 pub use store::open_read_only;
 pub use tape::Retention;
 
@@ -138,7 +138,7 @@ impl Journal {
         })
     }
 
-    /// What `restore.json` says, for a panic hook: no database, no lock, no journal needed. Empty where it cannot be read.
+    /// What `restore.json` says, for a panic hook and for who only looks: no database, no lock, no journal needed. Empty where it cannot be read.
     pub fn emergency_restore_file(state_dir: &Path) -> Vec<Outstanding> {
         restore_file::read(state_dir).ok().flatten().map_or(Vec::new(), |l| l.devices)
     }

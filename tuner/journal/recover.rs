@@ -160,29 +160,14 @@ pub fn restore(items: &[Outstanding], boot_id: &str, knobs: &dyn Knobs) -> Vec<R
 }
 
 fn restore_one(o: &Outstanding, boot_id: &str, knobs: &dyn Knobs) -> io::Result<Outcome> {
-    let here = o.boot_id == boot_id;
     if o.is_of_open_files() {
         // No open file outlives a boot.
-        return Ok(Outcome::Withdrawn { files: if here { knobs.withdraw(o)? } else { 0 } });
+        return Ok(Outcome::Withdrawn { files: if o.boot_id == boot_id { knobs.withdraw(o)? } else { 0 } });
     }
-    // What was written is a bdi, whatever stands behind it by now: a loop device keeps its value when its file goes. A bdi that was made anew
-    // begins with the kernel's own, and may have the old one's name.
-    let bdi = match o.node.filter(|_| here) {
-        Some(node) => (knobs.node(&o.bdi) == Some(node)).then(|| o.bdi.clone()),
-        None => knobs.find(&o.identity, &o.bdi),
+    let bdi = match find_ours(o, boot_id, knobs)? {
+        Ok((bdi, _)) => bdi,
+        Err(outcome) => return Ok(outcome),
     };
-    let Some(bdi) = bdi else { return Ok(Outcome::DeviceGone) };
-    let found = knobs.read(&bdi)?;
-    // Values in sysfs do not outlive a boot: one that equals ours is then the kernel's or a udev rule's.
-    if !here {
-        return Ok(Outcome::Rebooted { found });
-    }
-    if found == o.original {
-        return Ok(Outcome::AlreadyOriginal);
-    }
-    if !o.ours.contains(&found) {
-        return Ok(Outcome::NotOurs { found });
-    }
     knobs.write(&bdi, o.original)?;
     match knobs.read(&bdi)? {
         now if now == o.original => Ok(Outcome::Restored),
@@ -190,7 +175,42 @@ fn restore_one(o: &Outstanding, boot_id: &str, knobs: &dyn Knobs) -> io::Result<
     }
 }
 
+/// Where a value of ours still is, and which; or what became of it.
+fn find_ours(o: &Outstanding, boot_id: &str, knobs: &dyn Knobs) -> io::Result<Result<(BdiName, Kib), Outcome>> {
+    let here = o.boot_id == boot_id;
+    // What was written is a bdi, whatever stands behind it by now: a loop device keeps its value when its file goes. A bdi that was made anew
+    // begins with the kernel's own, and may have the old one's name.
+    let bdi = match o.node.filter(|_| here) {
+        Some(node) => (knobs.node(&o.bdi) == Some(node)).then(|| o.bdi.clone()),
+        None => knobs.find(&o.identity, &o.bdi),
+    };
+    let Some(bdi) = bdi else { return Ok(Err(Outcome::DeviceGone)) };
+    let found = knobs.read(&bdi)?;
+    // Values in sysfs do not outlive a boot: one that equals ours is then the kernel's or a udev rule's.
+    if !here {
+        return Ok(Err(Outcome::Rebooted { found }));
+    }
+    if found == o.original {
+        return Ok(Err(Outcome::AlreadyOriginal));
+    }
+    if !o.ours.contains(&found) {
+        return Ok(Err(Outcome::NotOurs { found }));
+    }
+    Ok(Ok((bdi, found)))
+}
+
 /// For a panic hook: puts back what `restore.json` of the state directory names, with no database and no discovery.
 pub fn emergency(state_dir: &Path, sys: &Path, boot_id: &str) -> Vec<Restored> {
     restore(&super::Journal::emergency_restore_file(state_dir), boot_id, &BdiKnobs { sys: sys.into() })
+}
+
+/// The devices that have a value of ours now, by the same file, with that value; nothing is written.
+pub fn left_behind(state_dir: &Path, sys: &Path, boot_id: &str) -> Vec<(Outstanding, Kib)> {
+    let knobs = BdiKnobs { sys: sys.into() };
+    let noted = super::Journal::emergency_restore_file(state_dir).into_iter().filter(|o| !o.is_of_open_files());
+    let found = noted.filter_map(|o| {
+        let (_, found) = find_ours(&o, boot_id, &knobs).ok()?.ok()?;
+        Some((o, found))
+    });
+    found.collect()
 }

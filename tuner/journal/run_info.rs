@@ -21,14 +21,10 @@ pub struct RunInfo {
 impl RunInfo {
     /// This process, on the machine under `proc` (`/proc`). What cannot be read is "unknown": no reason not to run.
     pub fn here(proc: &Path, settings: String, retention: Retention) -> RunInfo {
-        let read = |name: &str| match std::fs::read_to_string(proc.join("sys/kernel").join(name)) {
-            Ok(text) => text.trim().to_string(),
-            Err(_) => "unknown".into(),
-        };
         RunInfo {
             version: env!("CARGO_PKG_VERSION").into(),
-            kernel: read("osrelease"),
-            boot_id: read("random/boot_id"),
+            kernel: read(proc, "osrelease"),
+            boot_id: boot_id(proc),
             pid: std::process::id(),
             settings,
             retention,
@@ -42,4 +38,13 @@ impl RunInfo {
         )?;
         Ok(conn.last_insert_rowid())
     }
+}
+
+/// See [`RunInfo::boot_id`].
+pub fn boot_id(proc: &Path) -> String {
+    read(proc, "random/boot_id")
+}
+
+fn read(proc: &Path, name: &str) -> String {
+    std::fs::read_to_string(proc.join("sys/kernel").join(name)).map_or("unknown".into(), |text| text.trim().to_string())
 }

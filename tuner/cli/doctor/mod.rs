@@ -9,6 +9,7 @@ mod surroundings;
 use super::Exit;
 use super::output::{self, Format};
 use crate::actuator;
+use crate::agent;
 use crate::config::Config;
 use crate::journal::{AgentLock, Journal, Outstanding};
 use crate::sensor;
@@ -149,26 +150,15 @@ fn probes() -> Vec<Check> {
 
 /// Values of an agent that was killed and has not been started again: of the configured state directory, and of the last one on this machine.
 fn left_behind() -> Vec<Check> {
-    let configured = Config::load_or_default(None).map(|config| config.agent.state_dir).ok();
-    let last = AgentLock::state_dir(Path::new(crate::agent::LOCK));
-    let mut dirs: Vec<PathBuf> = configured.into_iter().chain(last).collect();
-    dirs.dedup();
-    let boot_id = read(&Roots::default().proc, "sys/kernel/random/boot_id").unwrap_or_default();
-    dirs.iter().filter_map(|dir| values_left(dir, &boot_id)).collect()
+    let configured = Config::load_or_default(None).map_or_else(|_| Config::default().agent.state_dir, |c| c.agent.state_dir);
+    let other = agent::other_state_dir(&configured);
+    let dirs = std::iter::once(configured).chain(other);
+    dirs.filter(|dir| !AgentLock::is_held(&Journal::lock_path(dir))).filter_map(|dir| values_left(&dir)).collect()
 }
 
-fn values_left(state_dir: &Path, boot_id: &str) -> Option<Check> {
-    if AgentLock::is_held(&Journal::lock_path(state_dir)) {
-        return None;
-    }
-    let left = Journal::emergency_restore_file(state_dir);
-    let ours = |one: &&Outstanding| one.boot_id == boot_id && !one.is_of_open_files();
-    let left = left.iter().filter(ours).filter_map(|one| {
-        let present = read(&Roots::default().sys, &format!("class/bdi/{}/read_ahead_kb", one.bdi))?.parse().map(Kib).ok()?;
-        let is_left = one.ours.contains(&present) && present != one.original;
-        is_left.then(|| format!("{} at {present} (the original is {})", one.label, one.original))
-    });
-    let left: Vec<String> = left.collect();
+fn values_left(state_dir: &Path) -> Option<Check> {
+    let words = |(o, value): (Outstanding, Kib)| format!("{} at {value} (the original is {})", o.label, o.original);
+    let left: Vec<String> = agent::left_behind(state_dir).into_iter().map(words).collect();
     let detail = format!("an agent ended without putting back what it had written: {}", left.join(", "));
     let remedy = format!("keepahead restore --state-dir {}", state_dir.display());
     (!left.is_empty()).then(|| Check::degraded("values left", detail, remedy))
