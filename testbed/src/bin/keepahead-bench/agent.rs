@@ -7,14 +7,20 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub struct Agent {
     child: Child,
     reader: Option<JoinHandle<Vec<(f64, Value)>>>,
+    start: Instant,
+    socket: PathBuf,
 }
+
+/// Until its probes are loaded an agent has no control socket yet.
+const STARTS: Duration = Duration::from_secs(20);
 
 impl Agent {
     /// Starts on the devices of these names, with a state directory and a configuration of its own.
@@ -26,7 +32,8 @@ impl Agent {
         }
         // The defaults are measured, not the configuration of the machine that this runs on.
         std::fs::create_dir_all(state_dir).with_context(|| format!("{}", state_dir.display()))?;
-        let defaults = state_dir.join("bench.toml");
+        let (defaults, socket) = (state_dir.join("bench.toml"), std::path::absolute(state_dir.join("control.sock"))?);
+        let config = format!("{config}[control]\nsocket = {:?}\n", socket.display().to_string());
         std::fs::write(&defaults, config).with_context(|| format!("{}", defaults.display()))?;
         command.arg("--config").arg(&defaults).env("KEEPAHEAD_LOG", "error");
         // An agent that outlived a killed bench would tune on and refuse the next one.
@@ -39,7 +46,30 @@ impl Agent {
             let lines = out.lines().map_while(Result::ok);
             lines.filter_map(|l| Some((start.elapsed().as_secs_f64(), serde_json::from_str(&l).ok()?))).collect()
         });
-        Ok(Agent { child, reader: Some(reader) })
+        Ok(Agent { child, reader: Some(reader), start, socket })
+    }
+
+    /// Seconds since its start, by the clock of what [`Agent::stop`] gives.
+    pub fn up_s(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Fixes a device's value, also of its open files.
+    pub fn pin(&self, device: &str, kib: u32) -> anyhow::Result<()> {
+        while !self.socket.exists() && self.start.elapsed() < STARTS {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.order(&["pin", device, &kib.to_string()])
+    }
+
+    /// Has it tuned again, from its original value on.
+    pub fn unpin(&self, device: &str) -> anyhow::Result<()> {
+        self.order(&["unpin", device])
+    }
+
+    fn order(&self, verb: &[&str]) -> anyhow::Result<()> {
+        let program = keepahead_testbed::program("keepahead")?;
+        keepahead_testbed::run(Command::new(program).args(verb).arg("--socket").arg(&self.socket)).map(|_| ())
     }
 
     /// Ends it in order; seconds since its start and record, for each line.
