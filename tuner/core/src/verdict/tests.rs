@@ -223,6 +223,10 @@ fn a_gain_by_which_less_is_read_is_none() {
     fast[1].1 = 9000.0;
     fast[3].1 = 900.0;
     assert_eq!(outcome(Seen { delivered: &fast, ..seen(&blocks, &[]) }), Outcome::Kept);
+    // Though one in five or more be as fast as the old value's.
+    let mut slow = rates([600.0, 600.0]);
+    slow[2].1 = 1200.0;
+    assert_eq!(outcome(Seen { delivered: &slow, ..seen(&blocks, &[]) }), Outcome::Reverted);
 }
 
 #[test]
