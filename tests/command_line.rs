@@ -118,6 +118,25 @@ fn users_and_groups_that_this_machine_lacks_are_warnings() {
 }
 
 #[test]
+fn patterns_that_match_no_device_are_warnings() {
+    let named = |list: &str| {
+        let (_dir, file) = config(&format!("[devices]\n{list} = [\"*\", \"no-such-disk*\"]\n"));
+        run(&["check-config", file.to_str().unwrap()])
+    };
+    if !run(&["devices", "--format", "json"]).1.contains("\"tunable\":true") {
+        return eprintln!("skipped: no tunable device is here");
+    }
+    for (list, what) in [("include", "no tunable device"), ("exclude", "no device")] {
+        let (code, out, _) = named(list);
+        assert!(
+            code == 0 && out.contains(&format!("warning: devices.{list} = \"no-such-disk*\": {what} of this machine")),
+            "{out}"
+        );
+        assert_eq!(out.lines().count(), 2, "\"*\" matches all: {out}");
+    }
+}
+
+#[test]
 fn an_absent_config_is_2() {
     let (code, _, err) = run(&["check-config", "/nonexistent/keepahead.toml"]);
     assert_eq!(code, 2);

@@ -94,11 +94,12 @@ fn a_whole_story_reads_so() {
     journal.close().unwrap();
     insta::assert_snapshot!(without_times(&told(dir.path(), &Filter::default(), false)), @r"
     TIME  nvme0n1  128 KiB → 1024 KiB  kept
-      proposed  by rules-1: sequential, confidence 0.90, expected stall × 0.50: long runs, windows end before the device is busy
+      proposed  by rules-1: sequential, confidence 0.90, expected stall × 0.50
+      because   long runs, windows end before the device is busy
       evidence  hits 92.0 %, waste 0.1 MiB/s, stall 3.20 ms/MiB (41 % of the time), fill 0.25 ms/MiB, 200.0 MiB/s demanded over 5 s, runs of 400 pages, 0 % mmap
-      block     new 1024 KiB: 0.5 s, 100.0 MiB, hits 98.0 %, stall 1.10 ms/MiB, fill 0.25 ms/MiB (× 0.34 of before at equal load), device 101.0 MiB, evicted unused meanwhile 0.0 MiB
-      block     old 128 KiB: 0.5 s, 100.0 MiB, hits 92.0 %, stall 3.20 ms/MiB, fill 0.25 ms/MiB (× 1.00 of before at equal load), device 101.0 MiB, evicted unused meanwhile 0.0 MiB
-      verdict   kept after 1 new and 1 old blocks at confidence 0.95: stall fell, hits rose; stall × 0.52 [0.45, 0.60], as expected (× 0.50); hits +5.0 points [+4.0, +6.0]
+      block     new 1024 KiB: 0.5 s, 100.0 MiB (200.0 MiB/s), hits 98.0 %, stall 1.10 ms/MiB, fill 0.25 ms/MiB (× 0.34 of before at equal load), device 101.0 MiB, evicted unused meanwhile 0.0 MiB
+      block     old 128 KiB: 0.5 s, 100.0 MiB (200.0 MiB/s), hits 92.0 %, stall 3.20 ms/MiB, fill 0.25 ms/MiB (× 1.00 of before at equal load), device 101.0 MiB, evicted unused meanwhile 0.0 MiB
+      verdict   kept after 1 new and 1 old blocks at 95 % confidence: stall fell, hits rose; stall × 0.52 [0.45, 0.60], as expected (× 0.50); hits +5.0 points [+4.0, +6.0]
       value     1024 KiB stays; open files: 3 refreshed, 1 advised by their program, 2 still with an old value
 
     TIME  nvme0n1  hands off: tuned (pid 7) wrote 4096 KiB where 1024 KiB was ours

@@ -50,21 +50,21 @@ fn what(what: &What) -> String {
         What::Appeared { original } => format!("watching; read_ahead_kb is {original}"),
         What::Gone => "the device is gone; nothing to restore".into(),
         What::Proposed { from, to, proposal, evidence, policy } => format!(
-            "{policy} suggests {from} -> {to}: {} ({}, confidence {:.2}, expected stall x{:.2})\n    {}",
-            proposal.reason,
+            "{policy} suggests {from} -> {to}, expected stall x{:.2} ({}, confidence {:.2})\n    {}\n    {}",
+            proposal.expected_stall_ratio,
             proposal.pattern,
             proposal.confidence,
-            proposal.expected_stall_ratio,
+            lines(&proposal.reason),
             figures(evidence)
         ),
         What::Held { reason } => format!("hold: {}", hold(reason)),
         What::TrialStarted { trial, from, to, proposal, evidence, .. } if from == to => {
-            format!("trial {trial}: {} ({})\n    {}", proposal.reason, proposal.pattern, figures(evidence))
+            format!("trial {trial} ({})\n    {}\n    {}", proposal.pattern, lines(&proposal.reason), figures(evidence))
         }
         What::TrialStarted { trial, from, to, proposal, evidence, policy } => format!(
-            "trial {trial}: {from} against {to}; {policy}: {} ({})\n    {}",
-            proposal.reason,
+            "trial {trial}: {from} against {to} ({policy}: {})\n    {}\n    {}",
             proposal.pattern,
+            lines(&proposal.reason),
             figures(evidence)
         ),
         What::BlockEnded { trial, block } => format!(
@@ -135,22 +135,27 @@ pub fn fill(ms_per_mib: Option<f64>) -> String {
     ms_per_mib.map_or(String::new(), |ms| format!(", fill {ms:.2} ms/MiB"))
 }
 
-/// The figures under a decision.
-pub fn figures(e: &Evidence) -> String {
+/// The clauses of a reason, a line each.
+fn lines(reason: &str) -> String {
+    reason.replace("; ", "\n    ")
+}
+
+/// The figures under a decision: what was asked for and waited for, and what reading ahead did.
+fn figures(e: &Evidence) -> String {
     format!(
-        "over the last {:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap), hits {}, accuracy {} of what was used or evicted, waste {:.1} MiB/s, amplification {}, \
-         stall {} ms/MiB ({:.0} % of the time){}, runs of {:.0} pages, stale files {:.0} %",
+        "over the last {:.1} s: {:.1} MiB/s demanded ({:.0} % by mmap) in runs of {:.0} pages, hits {}, stall {} ms/MiB ({:.0} % of the time){}\n    \
+         read ahead: accuracy {} of what was used or evicted, waste {:.1} MiB/s, amplification {}, stale files {:.0} %",
         e.seconds,
         e.demanded_mib_per_s,
         e.mmap_share * 100.0,
+        e.run_pages,
         percent(e.hit_ratio),
-        percent(e.accuracy),
-        e.waste_mib_per_s,
-        number(e.amplification),
         number(e.stall_ms_per_mib),
         e.stall_share * 100.0,
         fill(e.fill_ms_per_mib),
-        e.run_pages,
+        percent(e.accuracy),
+        e.waste_mib_per_s,
+        number(e.amplification),
         e.stale_share * 100.0
     )
 }

@@ -4,7 +4,8 @@
 
 use super::output::{self, Format};
 use super::{Exit, Refused};
-use crate::config::{self, Config, ConfigError, DEFAULT_FILE};
+use crate::actuator::{Discovery, Roots, discover};
+use crate::config::{self, Config, ConfigError, DEFAULT_FILE, DeviceSelection};
 use crate::control;
 use crate::policy;
 use std::path::PathBuf;
@@ -47,7 +48,29 @@ fn not_here(config: &Config) -> Vec<String> {
     let group = config.control.enabled.then(|| control::group(&config.control.group).err()).flatten();
     let model = policy::load(config.settings.policy, config.agent.model()).err();
     let group = group.map(|why| format!("{why}; without it there is no control socket"));
-    group.into_iter().chain(nobody(&config.control)).chain(model.map(|why| format!("{why:#}; the rules would go on"))).collect()
+    let devices = discover(&Roots::default()).map_or_else(|_| Vec::new(), |found| no_device(&config.devices, &found));
+    group
+        .into_iter()
+        .chain(nobody(&config.control))
+        .chain(devices)
+        .chain(model.map(|why| format!("{why:#}; the rules would go on")))
+        .collect()
+}
+
+/// Patterns that match nothing here: an `include` no tunable device, an `exclude` none at all. A machine without tunable devices is not the one that
+/// the file is for.
+fn no_device(devices: &DeviceSelection, found: &Discovery) -> Vec<String> {
+    let tunable: Vec<&str> = found.tunable.iter().flat_map(|d| [d.bdi.0.as_str(), &d.label, &d.identity]).collect();
+    let others = found.not_tunable.iter().flat_map(|no| [Some(no.label.as_str()), no.bdi.as_ref().map(|bdi| bdi.0.as_str())]);
+    let all: Vec<&str> = tunable.iter().copied().chain(others.flatten()).collect();
+    let lists = [("include", &devices.include, tunable, "tunable device"), ("exclude", &devices.exclude, all, "device")];
+    let told = lists.into_iter().filter(|_| !found.tunable.is_empty()).flat_map(|(list, globs, names, what)| {
+        let unmatched = DeviceSelection::unmatched(globs, &names).into_iter();
+        unmatched.map(move |glob| {
+            format!("devices.{list} = {glob:?}: no {what} of this machine is called so; `keepahead devices` names them")
+        })
+    });
+    told.collect()
 }
 
 /// Entries of the control socket's lists that let nobody in.

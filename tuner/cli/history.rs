@@ -108,9 +108,12 @@ fn trial(t: &Trial, out: &mut dyn Write) -> io::Result<()> {
     let by = if t.policy.is_empty() { String::new() } else { format!("by {}: ", t.policy) };
     writeln!(
         out,
-        "  proposed  {by}{}, confidence {:.2}, expected stall × {:.2}: {}",
-        p.pattern, p.confidence, p.expected_stall_ratio, p.reason
+        "  proposed  {by}{}, confidence {:.2}, expected stall × {:.2}",
+        p.pattern, p.confidence, p.expected_stall_ratio
     )?;
+    for (i, clause) in p.reason.split("; ").enumerate() {
+        writeln!(out, "  {:8}  {clause}", if i == 0 { "because" } else { "" })?;
+    }
     writeln!(out, "  evidence  {}", evidence(&t.evidence))?;
     for b in &t.blocks {
         writeln!(out, "  block     {}", block(b))?;
@@ -158,10 +161,11 @@ fn evidence(e: &Evidence) -> String {
 fn block(b: &Block) -> String {
     let arm = if b.arm == Arm::New { "new" } else { "old" };
     format!(
-        "{arm} {}: {:.1} s, {:.1} MiB, hits {}, stall {} ms/MiB{}{}, device {:.1} MiB, evicted unused meanwhile {:.1} MiB",
+        "{arm} {}: {:.1} s, {:.1} MiB ({:.1} MiB/s), hits {}, stall {} ms/MiB{}{}, device {:.1} MiB, evicted unused meanwhile {:.1} MiB",
         b.read_ahead,
         b.seconds,
         b.demanded_mib,
+        b.demanded_mib / b.seconds.max(f64::EPSILON),
         percent(b.hit_ratio),
         number(b.stall_ms_per_mib),
         fill(b.fill_ms_per_mib),
@@ -175,7 +179,7 @@ fn verdict(v: &Verdict, t: &Trial) -> String {
     let count = |arm: Arm| t.blocks.iter().filter(|b| b.arm == arm).count();
     let (new, old) = (count(Arm::New), count(Arm::Old));
     let after = format!("{new} new and {old} old block{}", if (new, old) == (0, 1) { "" } else { "s" });
-    let mut text = format!("{} after {after} at confidence {:.2}: {}", outcome(v.outcome), v.confidence, v.reason);
+    let mut text = format!("{} after {after} at {:.0} % confidence: {}", outcome(v.outcome), v.confidence * 100.0, v.reason);
     if let Some(Interval { low, mean, high }) = v.stall_ratio {
         text += &format!("; stall × {mean:.2} [{low:.2}, {high:.2}]");
         // Where the old value could not be measured less than a quarter counts as a quarter.

@@ -3,12 +3,14 @@
 //! an exit code. A verb is nothing without an agent, so unlike the client library it says so and ends.
 
 use super::{Exit, Refused, SocketArgs};
+use crate::agent;
 use crate::config::Config;
+use crate::journal::AgentLock;
 use anyhow::Context;
 use keepahead_client::{ClientError, Connection};
 use serde_json::Value;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub struct Socket {
     connection: Connection,
@@ -19,8 +21,10 @@ impl Socket {
         let path = path(at)?;
         let connection = Connection::open(&path).map_err(|e| {
             let advice = match e.kind() {
-                std::io::ErrorKind::PermissionDenied => "control.mode and control.group of the configuration say who may",
-                _ => "is `keepahead run` (or keepahead.service) running, with control.enabled?",
+                std::io::ErrorKind::PermissionDenied => {
+                    "control.mode and control.group of the configuration say who may".to_owned()
+                }
+                _ => nobody_listens(AgentLock::holder(Path::new(agent::LOCK))),
             };
             Refused::new(Exit::Failure, format!("{}: {e}; {advice}", path.display()))
         })?;
@@ -38,6 +42,17 @@ impl Socket {
     /// A call without files.
     pub fn ask(&mut self, method: &str, parameters: Value) -> anyhow::Result<Value> {
         self.call::<BorrowedFd<'_>>(method, parameters, &[])
+    }
+}
+
+/// What to do where an agent that holds the machine's lock, or none, does not listen.
+fn nobody_listens(holder: Option<String>) -> String {
+    match holder {
+        Some(pid) => format!(
+            "keepahead runs with pid {pid}, but does not listen there: in its first seconds it loads its probes; without control.enabled it \
+             never listens, and one whose control.socket is another is reached by --socket"
+        ),
+        None => "is `keepahead run` (or keepahead.service) running, with control.enabled? A dry run does not listen".into(),
     }
 }
 
@@ -74,6 +89,15 @@ pub fn path(at: &SocketArgs) -> anyhow::Result<PathBuf> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_agent_that_does_not_listen_yet_is_told_from_none() {
+        assert!(
+            nobody_listens(Some("42".into()))
+                .starts_with("keepahead runs with pid 42, but does not listen there: in its first seconds")
+        );
+        assert!(nobody_listens(None).starts_with("is `keepahead run` (or keepahead.service) running"));
+    }
 
     #[test]
     fn a_refusal_reads_as_a_sentence() {

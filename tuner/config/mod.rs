@@ -53,6 +53,11 @@ impl DeviceSelection {
         let any = |globs: &[String]| globs.iter().any(|g| names.iter().any(|n| glob_matches(g, n)));
         any(&self.include) && !any(&self.exclude)
     }
+
+    /// Patterns of a list that match none of these names.
+    pub fn unmatched<'a>(list: &'a [String], names: &[&str]) -> Vec<&'a str> {
+        list.iter().map(String::as_str).filter(|glob| !names.iter().any(|name| glob_matches(glob, name))).collect()
+    }
 }
 
 impl Default for DeviceSelection {

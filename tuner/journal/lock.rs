@@ -80,6 +80,12 @@ impl AgentLock {
         }
     }
 
+    /// The pid that its holder has noted, where one holds it and whoever asks may read that.
+    pub fn holder(path: &Path) -> Option<String> {
+        let said = std::fs::read_to_string(path).ok()?;
+        said.lines().next().map(str::to_owned).filter(|_| AgentLock::is_held(path))
+    }
+
     fn say(&mut self, state_dir: Option<&Path>) -> std::io::Result<()> {
         let state_dir = state_dir.map_or(String::new(), |dir| format!("{}\n", dir.display()));
         self.file.set_len(0)?;
@@ -111,10 +117,11 @@ mod tests {
         let mut held = AgentLock::take(&path).unwrap();
         held.keeps_state_in(Path::new("/somewhere/else")).unwrap();
         assert!(AgentLock::is_held(&path));
+        assert_eq!(AgentLock::holder(&path), Some(std::process::id().to_string()));
         let told = AgentLock::take(&path).unwrap_err().to_string();
         assert!(told.contains(&format!("pid {} ", std::process::id())), "{told}");
         drop(held);
-        assert!(!AgentLock::is_held(&path));
+        assert!(!AgentLock::is_held(&path) && AgentLock::holder(&path).is_none());
         assert_eq!(AgentLock::state_dir(&path).as_deref(), Some(Path::new("/somewhere/else")));
         // Also after one that came to nothing.
         AgentLock::take(&path).unwrap();
