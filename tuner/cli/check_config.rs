@@ -57,20 +57,24 @@ fn not_here(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Patterns that match nothing here: an `include` no tunable device, an `exclude` none at all. A machine without tunable devices is not the one that
-/// the file is for.
+/// Lists of patterns that match nothing here: an `include` no tunable device, a name in `exclude` no device at all. (One of several patterns, or a
+/// wildcard, may be there for other machines.) A machine without tunable devices is not the one that the file is for.
 fn no_device(devices: &DeviceSelection, found: &Discovery) -> Vec<String> {
     let tunable: Vec<&str> = found.tunable.iter().flat_map(|d| [d.bdi.0.as_str(), &d.label, &d.identity]).collect();
     let others = found.not_tunable.iter().flat_map(|no| [Some(no.label.as_str()), no.bdi.as_ref().map(|bdi| bdi.0.as_str())]);
     let all: Vec<&str> = tunable.iter().copied().chain(others.flatten()).collect();
-    let lists = [("include", &devices.include, tunable, "tunable device"), ("exclude", &devices.exclude, all, "device")];
-    let told = lists.into_iter().filter(|_| !found.tunable.is_empty()).flat_map(|(list, globs, names, what)| {
-        let unmatched = DeviceSelection::unmatched(globs, &names).into_iter();
-        unmatched.map(move |glob| {
-            format!("devices.{list} = {glob:?}: no {what} of this machine is called so; `keepahead devices` names them")
-        })
+    let included = DeviceSelection::unmatched(&devices.include, &tunable);
+    let nothing = !tunable.is_empty() && included.len() == devices.include.len();
+    let include = nothing.then(|| {
+        format!(
+            "devices.include = {included:?}: no tunable device of this machine is called so; `keepahead devices` names them"
+        )
     });
-    told.collect()
+    let excluded = DeviceSelection::unmatched(&devices.exclude, &all).into_iter().filter(|name| !name.contains(['*', '?']));
+    let exclude = excluded.filter(|_| !tunable.is_empty()).map(|name| {
+        format!("devices.exclude = {name:?}: no device of this machine is called so; `keepahead devices` names them")
+    });
+    include.into_iter().chain(exclude).collect()
 }
 
 /// Entries of the control socket's lists that let nobody in.

@@ -5,7 +5,7 @@ use super::socket::Socket;
 use super::{Exit, Format, PinArgs, PrefetchArgs, SocketArgs, TakeBackArgs, UnpinArgs, output};
 use crate::agent::report;
 use anyhow::Context;
-use keepahead_core::event::Record;
+use keepahead_core::event::{Record, What};
 use keepahead_core::units::mib;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -48,14 +48,18 @@ pub fn status(at: &SocketArgs, format: Format) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// How the newest trial of a device began or ended, with its time, in a line.
+/// How the newest trial of a device began, and why, or how it ended, with its time, in a line.
 fn latest_trial(trials: &Value, bdi: &Value) -> Option<String> {
     let newest = trials.as_array()?.iter().rev().find(|record| record["bdi"] == *bdi)?;
     let record: Record = serde_json::from_value(newest.clone()).ok()?;
     let time = newest["time"].as_str().and_then(|time| time.get(11..19)).unwrap_or_default();
     let words = report::text(&record);
     let line = words.lines().next()?.strip_prefix(&format!("{}: ", record.label)).map(str::to_owned)?;
-    Some(format!("{time}Z {line}"))
+    let why = match &record.what {
+        What::TrialStarted { proposal, .. } => format!(": {}", proposal.reason),
+        _ => String::new(),
+    };
+    Some(format!("{time}Z {line}{why}"))
 }
 
 /// One call whose success is said in `done`.
@@ -129,22 +133,32 @@ pub fn prefetch(args: &PrefetchArgs, format: Format) -> anyhow::Result<Exit> {
 mod tests {
     use super::*;
     use keepahead_core::device::BdiName;
-    use keepahead_core::event::{Outcome, Verdict, What};
+    use keepahead_core::event::{Evidence, Outcome, Pattern, Proposal, Verdict};
     use keepahead_core::units::{Kib, Nanos};
     use std::time::{Duration, SystemTime};
 
     #[test]
     fn the_newest_trial_of_a_device_is_told_with_its_time() {
-        let ended = |bdi: &str, trial, outcome| {
-            let verdict = Verdict::new(outcome, "stall fell".into(), 3, 0.95);
-            let what = What::TrialEnded { trial, from: Kib(128), to: Kib(512), verdict };
+        let noted = |bdi: &str, trial, what| {
             let record = Record { at: Nanos(0), bdi: BdiName(bdi.into()), label: "vdb".into(), what };
             report::json(&record, SystemTime::UNIX_EPOCH + Duration::from_secs(3661 + trial))
+        };
+        let ended = |bdi: &str, trial, outcome| {
+            let verdict = Verdict::new(outcome, "stall fell".into(), 3, 0.95);
+            noted(bdi, trial, What::TrialEnded { trial, from: Kib(128), to: Kib(512), verdict })
         };
         let trials =
             json!([ended("8:0", 1, Outcome::Kept), ended("8:0", 2, Outcome::Reverted), ended("8:16", 3, Outcome::Kept)]);
         let told = latest_trial(&trials, &json!("8:0")).unwrap();
         assert_eq!(told, "01:01:03Z trial 2: reverted to 128 KiB (tried 512 KiB): stall fell");
         assert_eq!(latest_trial(&trials, &json!("8:32")), None);
+        let reason = "raise: runs".to_owned();
+        let (read_ahead, pattern, confidence) = (Kib(512), Pattern::Sequential, 0.9);
+        let proposal = Proposal { read_ahead, pattern, expected_stall_ratio: 0.5, confidence, reason };
+        let (evidence, policy) = (Evidence::default(), "rules-1".to_owned());
+        let begun = What::TrialStarted { trial: 4, from: Kib(128), to: Kib(512), proposal, evidence, policy };
+        let begun = noted("8:0", 4, begun);
+        let told = latest_trial(&json!([begun]), &json!("8:0")).unwrap();
+        assert_eq!(told, "01:01:05Z trial 4: 128 KiB against 512 KiB (rules-1: sequential): raise: runs");
     }
 }

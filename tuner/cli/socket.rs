@@ -49,7 +49,7 @@ impl Socket {
 fn nobody_listens(holder: Option<String>) -> String {
     match holder {
         Some(pid) => format!(
-            "keepahead runs with pid {pid}, but does not listen there: in its first seconds it loads its probes; without control.enabled it \
+            "keepahead runs with pid {pid}, but does not listen there: it has just started, and loads its probes, or is leaving; without control.enabled it \
              never listens, and one whose control.socket is another is reached by --socket"
         ),
         None => "is `keepahead run` (or keepahead.service) running, with control.enabled? A dry run does not listen".into(),
@@ -94,7 +94,7 @@ mod tests {
     fn an_agent_that_does_not_listen_yet_is_told_from_none() {
         assert!(
             nobody_listens(Some("42".into()))
-                .starts_with("keepahead runs with pid 42, but does not listen there: in its first seconds")
+                .starts_with("keepahead runs with pid 42, but does not listen there: it has just started")
         );
         assert!(nobody_listens(None).starts_with("is `keepahead run` (or keepahead.service) running"));
     }

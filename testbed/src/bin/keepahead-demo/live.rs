@@ -51,7 +51,7 @@ impl Live {
             Sort::Kept => "\x1b[1;32m",
             Sort::Verdict => "\x1b[33m",
             Sort::TrialStarted => "\x1b[36m",
-            Sort::Block | Sort::Figures | Sort::Switch => "\x1b[2m",
+            Sort::Block | Sort::Under | Sort::Switch => "\x1b[2m",
             Sort::Other => "",
         };
         println!("  \x1b[2m|\x1b[0m {colour}{line}\x1b[0m");

@@ -227,6 +227,11 @@ fn a_gain_by_which_less_is_read_is_none() {
     let mut slow = rates([600.0, 600.0]);
     slow[2].1 = 1200.0;
     assert_eq!(outcome(Seen { delivered: &slow, ..seen(&blocks, &[]) }), Outcome::Reverted);
+    // But next to a single block of the old value, which may be the fast one.
+    let new = [600.0, 600.0, 1200.0, 600.0, 600.0].map(|rate| (Arm::New, rate));
+    let next_to = |old: &[f64]| [&new[..], &old.iter().map(|rate| (Arm::Old, *rate)).collect::<Vec<_>>()].concat();
+    assert_eq!(outcome(Seen { delivered: &next_to(&[1100.0]), ..seen(&blocks, &[]) }), Outcome::Kept);
+    assert_eq!(outcome(Seen { delivered: &next_to(&[1100.0; 3]), ..seen(&blocks, &[]) }), Outcome::Reverted);
 }
 
 #[test]
