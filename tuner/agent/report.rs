@@ -135,9 +135,13 @@ pub fn fill(ms_per_mib: Option<f64>) -> String {
     ms_per_mib.map_or(String::new(), |ms| format!(", fill {ms:.2} ms/MiB"))
 }
 
-/// The clauses of a reason, a line each.
+/// The clauses of a reason, each for a line of its own.
+pub fn clauses(reason: &str) -> impl Iterator<Item = &str> {
+    reason.split("; ")
+}
+
 fn lines(reason: &str) -> String {
-    reason.replace("; ", "\n    ")
+    clauses(reason).collect::<Vec<_>>().join("\n    ")
 }
 
 /// The figures under a decision: what was asked for and waited for, and what reading ahead did.

@@ -4,7 +4,7 @@
 
 use super::opened::{self, OpenError};
 use super::story::{Event, Released, Story, Trial, load};
-use crate::agent::report::fill;
+use crate::agent::report::{clauses, fill};
 use crate::journal::{Journal, JournalError};
 use keepahead_core::event::{Arm, Block, Evidence, Interval, Outcome, Verdict, What};
 use rusqlite::Connection;
@@ -111,7 +111,7 @@ fn trial(t: &Trial, out: &mut dyn Write) -> io::Result<()> {
         "  proposed  {by}{}, confidence {:.2}, expected stall × {:.2}",
         p.pattern, p.confidence, p.expected_stall_ratio
     )?;
-    for (i, clause) in p.reason.split("; ").enumerate() {
+    for (i, clause) in clauses(&p.reason).enumerate() {
         writeln!(out, "  {:8}  {clause}", if i == 0 { "because" } else { "" })?;
     }
     writeln!(out, "  evidence  {}", evidence(&t.evidence))?;

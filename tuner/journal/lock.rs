@@ -53,8 +53,7 @@ impl AgentLock {
                 Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                     let mut said = String::new();
                     let _ = file.read_to_string(&mut said);
-                    let pid = said.lines().next().map(str::trim).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned();
-                    return Err(LockError::Held { path: path.into(), pid });
+                    return Err(LockError::Held { path: path.into(), pid: pid(&said) });
                 }
                 Err((_, errno)) => return Err(io(errno.into())),
             }
@@ -83,7 +82,7 @@ impl AgentLock {
     /// The pid that its holder has noted, where one holds it and whoever asks may read that.
     pub fn holder(path: &Path) -> Option<String> {
         let said = std::fs::read_to_string(path).ok()?;
-        said.lines().next().map(str::to_owned).filter(|_| AgentLock::is_held(path))
+        AgentLock::is_held(path).then(|| pid(&said))
     }
 
     fn say(&mut self, state_dir: Option<&Path>) -> std::io::Result<()> {
@@ -92,6 +91,11 @@ impl AgentLock {
         self.file.seek(SeekFrom::Start(0))?;
         write!(self.file, "{}\n{state_dir}", std::process::id())
     }
+}
+
+/// Of what a holder says of itself; it may be about to.
+fn pid(said: &str) -> String {
+    said.lines().next().map(str::trim).filter(|pid| !pid.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 #[cfg(test)]
