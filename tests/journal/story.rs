@@ -30,7 +30,7 @@ fn trial(n: u64, outcome: Outcome) -> Vec<What> {
         pattern: Pattern::Sequential,
         expected_stall_ratio: 0.5,
         confidence: 0.9,
-        reason: "long runs, windows end before the device is busy".into(),
+        reason: "long runs; windows end before the device is busy".into(),
     };
     let evidence = Evidence {
         seconds: 5.0,
@@ -95,7 +95,8 @@ fn a_whole_story_reads_so() {
     insta::assert_snapshot!(without_times(&told(dir.path(), &Filter::default(), false)), @r"
     TIME  nvme0n1  128 KiB → 1024 KiB  kept
       proposed  by rules-1: sequential, confidence 0.90, expected stall × 0.50
-      because   long runs, windows end before the device is busy
+      because   long runs
+                windows end before the device is busy
       evidence  hits 92.0 %, waste 0.1 MiB/s, stall 3.20 ms/MiB (41 % of the time), fill 0.25 ms/MiB, 200.0 MiB/s demanded over 5 s, runs of 400 pages, 0 % mmap
       block     new 1024 KiB: 0.5 s, 100.0 MiB (200.0 MiB/s), hits 98.0 %, stall 1.10 ms/MiB, fill 0.25 ms/MiB (× 0.34 of before at equal load), device 101.0 MiB, evicted unused meanwhile 0.0 MiB
       block     old 128 KiB: 0.5 s, 100.0 MiB (200.0 MiB/s), hits 92.0 %, stall 3.20 ms/MiB, fill 0.25 ms/MiB (× 1.00 of before at equal load), device 101.0 MiB, evicted unused meanwhile 0.0 MiB

@@ -243,7 +243,27 @@ pub fn clock(at: Nanos, start: Nanos) -> String {
 mod tests {
     use super::*;
     use keepahead_core::device::BdiName;
+    use keepahead_core::event::{Pattern, Proposal};
+    use keepahead_core::units::Kib;
     use std::time::Duration;
+
+    #[test]
+    fn a_trial_is_told_a_clause_a_line() {
+        let proposal = Proposal {
+            read_ahead: Kib(512),
+            pattern: Pattern::Sequential,
+            expected_stall_ratio: 0.5,
+            confidence: 0.9,
+            reason: "raise: runs of 900 pages; 3 % is not used yet".into(),
+        };
+        let (evidence, policy) = (Evidence::default(), "rules-1".to_owned());
+        let what = What::TrialStarted { trial: 4, from: Kib(128), to: Kib(512), proposal, evidence, policy };
+        let told = text(&Record { at: Nanos(0), bdi: BdiName("8:0".into()), label: "vdb".into(), what });
+        let lines: Vec<&str> = told.lines().collect();
+        let head = "vdb: trial 4: 128 KiB against 512 KiB (rules-1: sequential)";
+        assert_eq!(lines[..3], [head, "    raise: runs of 900 pages", "    3 % is not used yet"]);
+        assert!(lines.len() == 5 && lines[3].contains("% by mmap") && lines[4].starts_with("    read ahead: "), "{told}");
+    }
 
     #[test]
     fn utc_is_right_on_leap_days_and_at_the_epoch() {
