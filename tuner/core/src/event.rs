@@ -408,8 +408,8 @@ pub struct Verdict {
     pub stall_ratio: Option<Interval>,
     /// Change of the hit ratio at matched load, points (0.05: from 0.90 to 0.95).
     pub hit_change: Option<Interval>,
-    /// A gain worth keeping was in sight and the pairs ran out before it was shown, or the first block was ended for harm against a single second: the
-    /// same value may be tried once more.
+    /// A gain worth keeping was in sight and the pairs ran out before it was shown, or harm was seen against a single second alone: the same value
+    /// may be tried once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undecided: bool,
 }

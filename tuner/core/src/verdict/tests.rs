@@ -72,6 +72,25 @@ fn a_halved_stall_is_kept_where_any_gain_may_be() {
 }
 
 #[test]
+fn two_blocks_that_look_a_little_worse_than_a_single_second_say_nothing() {
+    let against = |log_stall| Comparison { log_stall, hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 };
+    let (second, whole) = ([against(0.0)], [against(-0.02), against(0.0), against(0.02)]);
+    let looks = |before: &[Comparison], logs: &[(Arm, f64)]| {
+        let blocks: Vec<Measured> =
+            logs.iter().map(|(arm, log)| Measured { arm: *arm, tossed: true, against: against(*log) }).collect();
+        match judge(&seen(&blocks, before), &TrialSettings::default()) {
+            Finding::Undecided => None,
+            Finding::Decided(verdict) => Some((verdict.outcome, verdict.undecided)),
+        }
+    };
+    let little = [(Arm::New, 0.05), (Arm::New, 0.07)];
+    assert_eq!(looks(&second, &little), None);
+    assert_eq!(looks(&whole, &little), Some((Outcome::Aborted, false)));
+    assert_eq!(looks(&second, &[little[0], (Arm::Old, 0.0), little[1]]), Some((Outcome::Aborted, false)));
+    assert_eq!(looks(&second, &[(Arm::New, 0.11), (Arm::New, 0.13)]), Some((Outcome::Aborted, true)), "to be tried once more");
+}
+
+#[test]
 fn nothing_is_kept_before_it_is_known_of_a_busy_neighbour() {
     let (new, old) = (
         Comparison { log_stall: -0.7, hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 },
