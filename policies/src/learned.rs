@@ -173,8 +173,14 @@ impl Learned {
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
         if let Some(best) = best {
-            // On a scan's way to the bandwidth the model sees a small gain at each size; the rules' larger step is there in one trial.
-            let larger = |p: &&&Prediction| pattern == Pattern::Sequential && p.kib > best.kib && may_gain(p);
+            // On a scan's way to the bandwidth the model sees a small gain at each size; the rules' larger step is there in one trial. And what differs
+            // by less than is worth a trial is the same to it: runs of 128 KiB, which a window of 256 cuts in two, were tried there first and not at 512.
+            let worth = score(best, context.current);
+            let larger = |p: &&&Prediction| match pattern {
+                Pattern::Sequential => p.kib > best.kib && may_gain(p),
+                Pattern::ShortRuns => p.kib > best.kib && worth - score(p, context.current) < WORTH,
+                _ => false,
+            };
             let step = open.iter().filter(near).filter(larger).find(|p| Some(p.kib) == rules_step(context));
             let lowest = open.iter().min_by(|a, b| a.log2_ratio.total_cmp(&b.log2_ratio)).filter(|p| p.kib != best.kib);
             let why = match (step, lowest) {
