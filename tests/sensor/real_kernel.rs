@@ -413,7 +413,7 @@ fn no_program_comes_near_what_the_verifier_looks_at() {
         .map(|program| (program.verified_insns, program.name))
         .collect();
     assert!(looked_at.len() >= 10, "{looked_at:?}");
-    assert!(looked_at.iter().all(|(instructions, _)| *instructions < 600_000), "{looked_at:?}");
+    assert!(looked_at.iter().all(|(instructions, _)| *instructions < 150_000), "{looked_at:?}");
 }
 
 #[test]
