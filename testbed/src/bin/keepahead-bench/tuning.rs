@@ -8,6 +8,7 @@ use anyhow::ensure;
 use keepahead_testbed::workload::Kind;
 use keepahead_testbed::{Fs, Testbed};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -36,7 +37,6 @@ impl Row {
 }
 
 const SWEEP: &[u32] = &[4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
-const QUICK: &[u32] = &[4, 16, 128, 512, 2048];
 /// keepahead's run: it must have settled after 30 s; the rest is its score.
 const RUN_S: f64 = 45.0;
 const SETTLED_S: f64 = 30.0;
@@ -130,8 +130,8 @@ fn measure(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u64, &str
         }
         return Ok(result);
     }
-    let (best_kib, scores) = sweep(testbed, path, row, seed, quick)?;
-    let turns = |best_first, seed| Run::by_turns(testbed, path, row, (seed, policy), Turns { best_kib, best_first });
+    let (best, scores) = sweep(testbed, path, row, seed, quick)?;
+    let turns = |best_first, seed| Run::by_turns(testbed, path, row, (seed, policy), Turns { best: &best, best_first });
     let first = turns(false, seed + 10)?;
     let mut result = first.told(testbed, path, row, (seed + 10, policy))?;
     let mut scored = vec![first.scored];
@@ -142,14 +142,16 @@ fn measure(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u64, &str
         result["restored"] = json!(result["restored"] == true && turned.restored);
         scored.push(turned.scored);
     }
-    ensure!(scored.iter().all(|s| s.best > 0.0 && s.default > 0.0), "a static value delivered nothing: {scored:?}");
-    let of = |what: fn(&Scored) -> f64| spread(scored.iter().map(what).collect());
+    let best_kib = best_of(&scored, &best);
+    let of = |what: &dyn Fn(&Scored) -> f64| spread(scored.iter().map(what).collect());
+    let (default, best) = (|s: &Scored| s.fixed[&row.start_kib], |s: &Scored| s.fixed[&best_kib]);
+    ensure!(scored.iter().all(|s| best(s) > 0.0 && default(s) > 0.0), "a static value delivered nothing: {scored:?}");
     for (key, [low, median, high]) in [
-        ("default", of(|s| s.default)),
-        ("best_static", of(|s| s.best)),
-        ("keepahead", of(|s| s.ours)),
-        ("ratio_to_default", of(|s| s.ours / s.default)),
-        ("ratio_to_best", of(|s| s.ours / s.best)),
+        ("default", of(&default)),
+        ("best_static", of(&best)),
+        ("keepahead", of(&|s| s.ours)),
+        ("ratio_to_default", of(&|s| s.ours / default(s))),
+        ("ratio_to_best", of(&|s| s.ours / best(s))),
     ] {
         result[key] = json!(median);
         result[format!("{key}_min")] = json!(low);
@@ -160,15 +162,22 @@ fn measure(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u64, &str
     Ok(result)
 }
 
-/// The best static value, and every score by value. All values once; then again, in the same order, those that came near the best.
+/// Of the values that took turns with keepahead, the one that delivered more of what it did: those that a sweep has at the top may lie closer together than
+/// two runs at one of them.
+fn best_of(scored: &[Scored], best: &[u32]) -> u32 {
+    let median = |kib: &u32| spread(scored.iter().map(|s| s.fixed[kib] / s.ours).collect())[1];
+    best.iter().copied().max_by(|a, b| median(a).total_cmp(&median(b))).expect("two values at least")
+}
+
+/// The two best static values, and every score by value. All values once; unless in quick mode then again, in the same order, those that came near the best.
 fn sweep(
     testbed: &Testbed,
     path: &Path,
     row: &Row,
     seed: u64,
     quick: bool,
-) -> anyhow::Result<(u32, serde_json::Map<String, Value>)> {
-    let mut sweep: Vec<(u32, Vec<f64>)> = if quick { QUICK } else { SWEEP }.iter().map(|v| (*v, Vec::new())).collect();
+) -> anyhow::Result<(Vec<u32>, serde_json::Map<String, Value>)> {
+    let mut sweep: Vec<(u32, Vec<f64>)> = SWEEP.iter().map(|v| (*v, Vec::new())).collect();
     let mut enough = 0.0;
     for pass in 0..if quick { 1 } else { 2 } {
         for (kib, scores) in sweep.iter_mut().filter(|(_, s)| s.is_empty() || s[0] >= enough) {
@@ -177,8 +186,9 @@ fn sweep(
         enough = 0.8 * sweep.iter().map(|(_, s)| s[0]).fold(0.0, f64::max);
     }
     let scores = sweep.iter().map(|(kib, s)| (kib.to_string(), json!(s))).collect();
-    let best = sweep.into_iter().map(|(kib, s)| (kib, spread(s)[1])).max_by(|a, b| a.1.total_cmp(&b.1));
-    Ok((best.map_or(row.start_kib, |b| b.0), scores))
+    let mut best: Vec<(u32, f64)> = sweep.into_iter().map(|(kib, s)| (kib, spread(s)[1])).collect();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1));
+    Ok((best.iter().take(2).map(|(kib, _)| *kib).collect(), scores))
 }
 
 /// Minimum, median, maximum.
@@ -207,18 +217,17 @@ fn last_kept(records: &[(f64, Value)]) -> Option<&(f64, Value)> {
     records.iter().rev().find(|(_, r)| r["record"] == "trial_ended" && r["verdict"]["outcome"] == "kept")
 }
 
-/// Throughput of one program once keepahead must have settled, and once the best static value and the default were in force for as long.
-#[derive(Clone, Copy, Debug)]
+/// Throughput of one program once keepahead must have settled, and once each of the static values that took turns with it was in force for as long.
+#[derive(Clone, Debug)]
 struct Scored {
     ours: f64,
-    best: f64,
-    default: f64,
+    fixed: BTreeMap<u32, f64>,
 }
 
-/// What takes turns with keepahead.
+/// What takes turns with keepahead besides the default.
 #[derive(Clone, Copy, Debug)]
-struct Turns {
-    best_kib: u32,
+struct Turns<'a> {
+    best: &'a [u32],
     best_first: bool,
 }
 
@@ -236,17 +245,18 @@ impl Run {
     fn alone(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u64, &str)) -> anyhow::Result<Run> {
         let (agent, state) = cold(testbed, row, policy)?;
         let rates = row.load.run(testbed, path, RUN_S, seed)?;
-        let scored = Scored { ours: mean(&rates, SETTLED_S, RUN_S), best: f64::NAN, default: f64::NAN };
+        let scored = Scored { ours: mean(&rates, SETTLED_S, RUN_S), fixed: BTreeMap::new() };
         Run::ended(testbed, row, agent, (scored, 0.0, state))
     }
 
-    /// With keepahead, with the default and with the best static value, one after the other (or the other way round), on one running program (readseq and
+    /// With keepahead, with the default and with the best static values, one after the other (or the other way round), on one running program (readseq and
     /// readreverse begin anew every few seconds): two of one kind lie apart by a factor of up to 1.8 at one and the same value (twelve of RocksDB's readrandom:
     /// 4,040 to 7,320 ops/s), where tens of seconds of one lie within a percent. A value is pinned, so that it reaches open files. The probes run all along:
     /// what they cost another bench measures (0.4 % of readrandom, five pairs of 12 s).
     fn by_turns(testbed: &Testbed, path: &Path, row: &Row, (seed, policy): (u64, &str), turns: Turns) -> anyhow::Result<Run> {
         let (agent, state) = cold(testbed, row, policy)?;
-        let mut order = [None, Some(row.start_kib), Some(turns.best_kib)];
+        let fixed = turns.best.iter().copied().filter(|kib| *kib != row.start_kib);
+        let mut order: Vec<Option<u32>> = [None, Some(row.start_kib)].into_iter().chain(fixed.map(Some)).collect();
         if turns.best_first {
             order.reverse();
         }
@@ -260,7 +270,8 @@ impl Run {
         let start_s = if turns.best_first { agent.up_s() } else { 0.0 };
         let (running, over) = mpsc::channel::<()>();
         let rates = std::thread::scope(|scope| {
-            let later = scope.spawn(move || {
+            let later = scope.spawn(|| {
+                let over = over;
                 for turn in &order[1..] {
                     match over.recv_timeout(Duration::from_secs_f64(TURN_S)) {
                         Err(RecvTimeoutError::Timeout) => take(*turn)?,
@@ -269,16 +280,16 @@ impl Run {
                 }
                 anyhow::Ok(())
             });
-            let rates = row.load.run(testbed, path, TURN_S * 2.0 + RUN_S, seed);
+            let rates = row.load.run(testbed, path, TURN_S * (order.len() - 1) as f64 + RUN_S, seed);
             drop(running);
             later.join().map_err(|_| anyhow::anyhow!("the thread that takes the turns panicked"))??;
             rates
         })?;
         let begins = |i: usize| i as f64 * TURN_S;
         let scored = |i| mean(&rates, begins(i) + SETTLED_S, begins(i) + RUN_S);
-        let [ours, best] = if turns.best_first { [2, 0] } else { [0, 2] };
-        let all = Scored { ours: scored(ours), best: scored(best), default: scored(1) };
-        Run::ended(testbed, row, agent, (all, start_s + begins(ours), state))
+        let ours = if turns.best_first { order.len() - 1 } else { 0 };
+        let fixed = order.iter().enumerate().filter_map(|(i, turn)| Some(((*turn)?, scored(i)))).collect();
+        Run::ended(testbed, row, agent, (Scored { ours: scored(ours), fixed }, start_s + begins(ours), state))
     }
 
     /// `began_s`: when keepahead's turn began, by the agent's clock. In the first turn that is the agent's start, its probes yet to be loaded.
