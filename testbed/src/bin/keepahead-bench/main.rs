@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 const ENVIRONMENT: &str = "\
 Environment:
-  KEEPAHEAD_BENCH=quick            measure each value once
+  KEEPAHEAD_BENCH=quick            take turns in one order where nothing drifts
   KEEPAHEAD_BENCH_POLICY=learned   measure that policy instead of the rules
   KEEPAHEAD_BENCH_ROWS=seq,runs    only the rows whose name contains one of these words
   KEEPAHEAD_TESTBED_DIR=DIR        where the device's file lives (some 6 GB), instead of /var/tmp";
