@@ -408,16 +408,19 @@ pub struct Verdict {
     pub stall_ratio: Option<Interval>,
     /// Change of the hit ratio at matched load, points (0.05: from 0.90 to 0.95).
     pub hit_change: Option<Interval>,
-    /// A gain worth keeping was in sight and the pairs ran out before it was shown, or harm was seen against a single second alone: the same value
+    /// A gain worth keeping was in sight and the pairs ran out before it was shown, or harm was seen next to a single second alone: the same value
     /// may be tried once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undecided: bool,
+    /// Where blocks that looked no better ended it: stall per matched load over that of the old value's blocks and of the time before the trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<f64>,
 }
 
 impl Verdict {
     /// One that says nothing of stall and hits.
     pub fn new(outcome: Outcome, reason: String, pairs: u32, confidence: f64) -> Verdict {
-        Verdict { outcome, reason, pairs, confidence, stall_ratio: None, hit_change: None, undecided: false }
+        Verdict { outcome, reason, pairs, confidence, stall_ratio: None, hit_change: None, undecided: false, looked: None }
     }
 }
 

@@ -19,7 +19,7 @@ const PRIOR: f64 = 0.1;
 const BOUND: f64 = 1.0;
 /// An expectation off by more than a factor of two was wrong.
 const WRONG: f64 = 1.0;
-/// Least ratio that an aborted trial has shown (`harm_ratio`).
+/// Least ratio that a trial has shown which ended within a block (`harm_ratio`).
 const HARM: f64 = 2.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,9 +80,10 @@ impl Known {
             self.trials = self.trials.saturating_add(1);
             return;
         }
-        let shown = match (verdict.stall_ratio, verdict.outcome) {
-            (Some(ratio), _) => ratio.mean,
-            // Ended by harm before two pairs: at least that bad.
+        let seen = verdict.stall_ratio.map(|ratio| ratio.mean).or(verdict.looked);
+        let shown = match (seen, verdict.outcome) {
+            (Some(ratio), _) => ratio,
+            // Ended within a block: at least that bad.
             (None, Outcome::Aborted) => HARM.max(proposal.expected_stall_ratio),
             (None, _) => return,
         };
@@ -204,6 +205,19 @@ mod tests {
         assert_eq!(known.proven, Some(Kib(512)), "trials showed it, and neighbours that harm do not refute it");
         known.learn(Kib(512), &proposal(256, 1.0), &verdict(Outcome::Reverted, Some(1.1)));
         assert!(!known.drifted());
+    }
+
+    #[test]
+    fn what_looked_a_little_worse_is_not_taken_for_twice_as_bad() {
+        let after_two = |verdict: Verdict| {
+            let mut known = Known::default();
+            [512, 256].iter().for_each(|to| known.learn(Kib(128), &proposal(*to, 0.76), &verdict));
+            known
+        };
+        let little = after_two(Verdict { looked: Some(1.07), ..verdict(Outcome::Aborted, None) });
+        let within_a_block = after_two(verdict(Outcome::Aborted, None));
+        assert!(!little.drifted() && within_a_block.drifted());
+        assert!(little.correction(Kib(128), Kib(512)) > 0.0, "and it is learnt");
     }
 
     proptest! {

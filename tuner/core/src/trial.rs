@@ -164,7 +164,7 @@ impl Trial {
         if self.arm == Arm::New
             && let Some(reason) = self.harm(&mark, settings)
         {
-            let undecided = self.blocks.is_empty() && self.is_thin();
+            let undecided = self.only_a_second();
             let verdict = Verdict { undecided, ..self.verdict(Outcome::Aborted, reason, settings) };
             return Turn { block: None, next: Next::End(verdict) };
         }

@@ -25,9 +25,8 @@ const HIT_BELIEF: Belief = Belief { spread: 0.005, gain: 0.005 };
 /// Share of the allowed error that goes to a fall of stall: 1 / (0.05 × 0.9) is below what five tosses can show,
 /// 0.85 × 1.96^5.
 const STALL_SHARE: f64 = 0.9;
-/// Harm that is to be excluded, at 99 % (2.33 standard errors), once two blocks of the new value were seen.
+/// Harm that is to be excluded (by `harm_errors`) once two blocks of the new value were seen.
 const HARM: f64 = 1.10;
-const HARM_ERRORS: f64 = 2.33;
 /// Where the standard error is above that of the testbed's noise, harm must show by so many of what is above it: in a wild workload
 /// two blocks that look worse mean nothing.
 const HARM_QUIET: f64 = 0.06;
@@ -92,6 +91,8 @@ pub struct Seen<'a> {
     pub before: &'a [Comparison],
     /// The old value could only be measured before the trial: all blocks are the new value's.
     pub one_way: bool,
+    /// Nothing of the old value was seen but a second before the trial, which may be like none that follows.
+    pub only_a_second: bool,
     /// Of each other device: its blocks' log stall, with the arm that this device ran with.
     pub others: &'a [Vec<(Arm, f64)>],
     /// Pages a second that each block delivered through `read(2)`, by the value that it ran with; empty where many wait for mapped ones.
@@ -114,11 +115,6 @@ impl Samples {
     fn of(seen: &Seen, what: impl Fn(&Comparison) -> f64, spread_min: f64) -> Samples {
         let arm = |arm| seen.blocks.iter().filter(|b| b.arm == arm).map(|b| what(&b.against)).collect();
         Samples { new: arm(Arm::New), old: arm(Arm::Old), before: seen.before.iter().map(&what).collect(), spread_min }
-    }
-
-    /// Nothing of the old value was seen but a single second before the trial, if at all.
-    fn is_thin(&self) -> bool {
-        self.old.is_empty() && self.before.len() < 2
     }
 
     /// New minus old, with one-sided bounds at error `alpha` each.
@@ -149,8 +145,11 @@ pub fn judge(seen: &Seen, settings: &TrialSettings) -> Finding {
     let (stall, hit) = (stalls.bounds(seen.one_way, plain), hits.bounds(seen.one_way, plain));
     let pairs = (seen.blocks.len() / if seen.one_way { 1 } else { 2 }) as u32;
     let look = Look { seen, settings, pairs, stalls, hits, stall, hit };
-    let decision = look.harm().or_else(|| if pairs < settings.pairs_min.max(2) { None } else { look.decide() });
-    decision.map_or(Finding::Undecided, |(outcome, reason)| Finding::Decided(look.verdict(outcome, reason)))
+    let verdict = look.harm().or_else(|| {
+        let (outcome, reason) = if pairs < settings.pairs_min.max(2) { None } else { look.decide() }?;
+        Some(look.verdict(outcome, reason))
+    });
+    verdict.map_or(Finding::Undecided, Finding::Decided)
 }
 
 impl Look<'_> {
@@ -159,22 +158,25 @@ impl Look<'_> {
         let known = stall.mean.is_finite() && stall.high.is_finite();
         Verdict {
             outcome,
-            undecided: reason == UNDECIDED || outcome == Outcome::Aborted && self.stalls.is_thin(),
+            undecided: reason == UNDECIDED,
             reason,
             pairs: self.pairs,
             confidence: self.settings.confidence,
             stall_ratio: known.then_some(stall),
             hit_change: known.then_some(self.hit),
+            looked: None,
         }
     }
 
-    fn harm(&self) -> Option<(Outcome, String)> {
-        let ratio = harm(&self.stalls)?;
-        let percent = (ratio.exp() - 1.0) * 100.0;
-        Some(match ratio > self.settings.stall_margin.ln() {
+    fn harm(&self) -> Option<Verdict> {
+        let ratio = harm(&self.stalls, self.settings.harm_errors)?.exp();
+        let percent = (ratio - 1.0) * 100.0;
+        let (outcome, reason) = match ratio > self.settings.stall_margin {
             true => (Outcome::Aborted, format!("stall seems {percent:.0} % worse than {}", self.old_ones())),
             false => (Outcome::Reverted, "no gain in sight, and harm cannot be excluded".into()),
-        })
+        };
+        let undecided = outcome == Outcome::Aborted && self.seen.only_a_second;
+        Some(Verdict { undecided, looked: Some(ratio), ..self.verdict(outcome, reason) })
     }
 
     /// What the new blocks were compared with.
@@ -293,18 +295,15 @@ fn proven(seen: &Seen, stalls: &Samples, hits: &Samples, settings: &TrialSetting
 }
 
 /// From the second block of the new value on: the log stall ratio, where it looks no better than before and harm of 10 % is not
-/// excluded. A trial that looks better goes on whatever its noise; one that does not costs nothing when it ends. Against a single second before the
-/// trial any two blocks that look worse would do, and it must be seen: RocksDB, which began another run every few seconds, looked 6 % worse under
-/// a value that had been proven to cut its stall to 0.56.
-fn harm(stalls: &Samples) -> Option<f64> {
+/// excluded. A trial that looks better goes on whatever its noise; one that does not costs nothing when it ends.
+fn harm(stalls: &Samples, errors: f64) -> Option<f64> {
     if stalls.new.len() < 2 {
         return None;
     }
     let old: Vec<f64> = stalls.before.iter().chain(&stalls.old).copied().collect();
     let ratio = mean(&stalls.new) - mean(&old);
     let error = error(&stalls.new, &old, STALL_SPREAD);
-    let in_doubt = if stalls.is_thin() { 0.0 } else { HARM_ERRORS * error };
-    let allowed = (HARM.ln() - in_doubt).max(HARM_WILD * (error - HARM_QUIET)).max(0.0);
+    let allowed = (HARM.ln() - errors * error).max(HARM_WILD * (error - HARM_QUIET)).max(0.0);
     (ratio > allowed).then_some(ratio)
 }
 

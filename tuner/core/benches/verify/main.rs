@@ -21,6 +21,7 @@ const FOUND_WITHIN: u32 = 20;
 /// Blocks of the new value within which harm is to end.
 const HARM_WITHIN: u32 = 2;
 
+#[derive(Clone)]
 struct Bench {
     seed: u64,
     trials: u64,
@@ -174,10 +175,16 @@ fn mean_ticks(of: &[Ended]) -> f64 {
     of.iter().map(|e| f64::from(e.ticks)).sum::<f64>() / of.len().max(1) as f64
 }
 
+fn stopped(ended: &Ended) -> bool {
+    ended.outcome != Outcome::Kept && ended.new_blocks <= HARM_WITHIN && ended.outcome != Outcome::Void
+}
+
 fn harm(bench: &Bench) -> Vec<Value> {
-    let stopped =
-        |ended: &Ended| ended.outcome != Outcome::Kept && ended.new_blocks <= HARM_WITHIN && ended.outcome != Outcome::Void;
-    let beyond = bench.run(20, Noise::White, |random| (random.gen_range(1.1f64.ln()..4f64.ln())).exp());
+    let from_1_1_to_4 =
+        |bench: &Bench, kind| bench.run(kind, Noise::White, |random| random.gen_range(1.1f64.ln()..4f64.ln()).exp());
+    let beyond = from_1_1_to_4(bench, 20);
+    let (second, proven) = (Bench { before: 1, ..bench.clone() }, bench.settings.of_proven());
+    let of_proven = from_1_1_to_4(&Bench { settings: proven, ..second.clone() }, 37);
     let mut rows = vec![
         bench.row(
             "harm_abort_percent",
@@ -186,6 +193,14 @@ fn harm(bench: &Bench) -> Vec<Value> {
             "stall ratio 1.1 to 4, even in the logarithm; ended within two blocks of the new value",
         ),
         bench.row("harm_kept_percent", percent(&beyond, kept), "percent", "of the same"),
+        bench.row(
+            "harm_abort_percent.second",
+            percent(&from_1_1_to_4(&second, 36), stopped),
+            "percent",
+            "the same next to a single second before",
+        ),
+        bench.row("harm_abort_percent.proven", percent(&of_proven, stopped), "percent", "and of a value proven before"),
+        bench.row("harm_kept_percent.proven", percent(&of_proven, kept), "percent", "of these"),
     ];
     for (i, ratio) in [1.1, 1.15, 1.2, 1.5].into_iter().enumerate() {
         let ended = bench.run(21 + i as u64, Noise::White, |_| ratio);

@@ -109,6 +109,11 @@ impl Trial {
         self.before.len() < 2
     }
 
+    /// And no block of the old value since.
+    pub(super) fn only_a_second(&self) -> bool {
+        self.is_thin() && self.whole(Arm::Old).is_none()
+    }
+
     /// All old blocks so far, or the baseline before the first one.
     fn reference(&self) -> Span {
         self.whole(Arm::Old).unwrap_or(self.baseline)
@@ -122,6 +127,7 @@ impl Trial {
             blocks,
             before: &before,
             one_way: self.one_way,
+            only_a_second: self.only_a_second(),
             others: &others,
             delivered: &self.delivered(),
             wasted,

@@ -167,3 +167,28 @@ fn what_is_read_beside_lookups_or_tried_for_a_region_is_no_measure_of_a_value() 
     assert_eq!(one_way.iter().filter(|(arm, _)| *arm == Arm::New).count(), 1, "{one_way:?}");
     assert_eq!(one_way.iter().filter(|(arm, _)| *arm == Arm::Old).count(), 3, "{one_way:?}");
 }
+
+#[test]
+fn harm_before_any_block_of_the_old_value_may_be_tried_once_more_where_only_a_second_was_seen() {
+    let mut undecided = [0, 0];
+    for id in 1..40 {
+        for pieces in [1, 3] {
+            let mut before = second(|c| read(c, 10_000, 1000.0));
+            before.truncate(pieces);
+            let trial = Trial::begin(id, Kib(128), proposal(64, Pattern::Sequential), before, start(id));
+            let mut old = 0;
+            let (verdict, _) = run(trial, |trial, _, c| {
+                old = trial.blocks_of(Arm::Old).len();
+                match trial.arm {
+                    Arm::New if !trial.blocks.is_empty() => read(c, 1000, 2000.0),
+                    Arm::New => read(c, 1000, 95.0),
+                    Arm::Old => read(c, 1000, 100.0),
+                }
+            });
+            assert_eq!(verdict.outcome, Outcome::Aborted, "trial {id}: {}", verdict.reason);
+            assert_eq!(verdict.undecided, pieces == 1 && old == 0, "trial {id}, {pieces} s before, {old} old blocks");
+            undecided[usize::from(verdict.undecided)] += 1;
+        }
+    }
+    assert!(undecided[0] > 40 && undecided[1] > 5, "{undecided:?}");
+}

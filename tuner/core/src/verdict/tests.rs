@@ -29,7 +29,7 @@ impl Noise {
 }
 
 fn seen<'a>(blocks: &'a [Measured], before: &'a [Comparison]) -> Seen<'a> {
-    Seen { blocks, before, one_way: false, others: &[], delivered: &[], wasted: 0.0, stale: 0.0 }
+    Seen { blocks, before, one_way: false, only_a_second: false, others: &[], delivered: &[], wasted: 0.0, stale: 0.0 }
 }
 
 /// Blocks in the order of a trial's coin until they are judged. `effect`: of the new value on a block's log stall, by its number.
@@ -72,22 +72,23 @@ fn a_halved_stall_is_kept_where_any_gain_may_be() {
 }
 
 #[test]
-fn two_blocks_that_look_a_little_worse_than_a_single_second_say_nothing() {
+fn a_value_that_was_proven_gives_way_to_harm_that_is_seen_and_a_new_one_to_harm_that_is_not_excluded() {
     let against = |log_stall| Comparison { log_stall, hit_change: 0.0, hit_variance: 0.0, mapped: 0.0 };
-    let (second, whole) = ([against(0.0)], [against(-0.02), against(0.0), against(0.02)]);
-    let looks = |before: &[Comparison], logs: &[(Arm, f64)]| {
-        let blocks: Vec<Measured> =
-            logs.iter().map(|(arm, log)| Measured { arm: *arm, tossed: true, against: against(*log) }).collect();
-        match judge(&seen(&blocks, before), &TrialSettings::default()) {
+    let looks = |settings: &TrialSettings, only_a_second: bool, logs: [f64; 2]| {
+        let blocks = logs.map(|log| Measured { arm: Arm::New, tossed: true, against: against(log) });
+        match judge(&Seen { only_a_second, ..seen(&blocks, &[against(0.0)]) }, settings) {
             Finding::Undecided => None,
-            Finding::Decided(verdict) => Some((verdict.outcome, verdict.undecided)),
+            Finding::Decided(verdict) => Some((verdict.outcome, verdict.undecided, (verdict.looked.unwrap() * 100.0).round())),
         }
     };
-    let little = [(Arm::New, 0.05), (Arm::New, 0.07)];
-    assert_eq!(looks(&second, &little), None);
-    assert_eq!(looks(&whole, &little), Some((Outcome::Aborted, false)));
-    assert_eq!(looks(&second, &[little[0], (Arm::Old, 0.0), little[1]]), Some((Outcome::Aborted, false)));
-    assert_eq!(looks(&second, &[(Arm::New, 0.11), (Arm::New, 0.13)]), Some((Outcome::Aborted, true)), "to be tried once more");
+    let (new, proven) = (TrialSettings::default(), TrialSettings::default().of_proven());
+    let [little, much] = [[0.05, 0.07], [0.11, 0.13]];
+    assert_eq!(looks(&new, false, little), Some((Outcome::Aborted, false, 106.0)));
+    assert_eq!(looks(&proven, false, little), None);
+    assert_eq!(looks(&proven, false, much), Some((Outcome::Aborted, false, 113.0)));
+    // Nothing but a second was seen beside it: either may be tried once more.
+    assert_eq!(looks(&new, true, little), Some((Outcome::Aborted, true, 106.0)));
+    assert_eq!(looks(&proven, true, much), Some((Outcome::Aborted, true, 113.0)));
 }
 
 #[test]
