@@ -173,13 +173,13 @@ impl Learned {
         let best = open.iter().filter(near).max_by(|a, b| score(a, context.current).total_cmp(&score(b, context.current)));
         let best = best.filter(|p| !rules_first && score(p, context.current) >= WORTH);
         if let Some(best) = best {
-            // On a scan's way to the bandwidth the model sees a small gain at each size; the rules' larger step is there in one trial. And what differs
-            // by less than is worth a trial is the same to it: runs of 128 KiB, which a window of 256 cuts in two, were tried there first and not at 512.
+            // On a scan's way to the bandwidth the model sees a small gain at each size; the rules' larger step is there in one trial. And sizes that differ by
+            // less than is worth a trial are the same to it: for runs of 32 pages 256 KiB was tried before 512, and got less than 128 on the testbed.
             let worth = score(best, context.current);
-            let larger = |p: &&&Prediction| match pattern {
-                Pattern::Sequential => p.kib > best.kib && may_gain(p),
-                Pattern::ShortRuns => p.kib > best.kib && worth - score(p, context.current) < WORTH,
-                _ => false,
+            let same = |p: &Prediction| worth - score(p, context.current) < WORTH && (context.whole || plain(pattern, f));
+            let larger = |p: &&&Prediction| {
+                let may_step = pattern == Pattern::Sequential || pattern == Pattern::ShortRuns && same(p);
+                may_step && p.kib > best.kib && may_gain(p)
             };
             let step = open.iter().filter(near).filter(larger).find(|p| Some(p.kib) == rules_step(context));
             let lowest = open.iter().min_by(|a, b| a.log2_ratio.total_cmp(&b.log2_ratio)).filter(|p| p.kib != best.kib);

@@ -171,6 +171,25 @@ fn a_scan_far_from_its_best_is_raised_further_than_eight_times() {
 }
 
 #[test]
+fn short_runs_take_the_rules_step_where_the_model_sees_no_difference_worth_a_trial() {
+    let runs = |latency, bandwidth| Asked::of(Program { run: 64.0, latency, bandwidth, ..RUNS }, 32);
+    let mut far = runs(1500.0, 400.0);
+    let difference = far.predicted(128) - far.predicted(64);
+    assert!(difference.abs() < 0.05, "{difference}");
+    let step = proposal(far.by(&learned()));
+    assert!(step.read_ahead == Kib(128) && step.reason.contains("as far as the rules step"), "{step:?}");
+    assert_eq!(proposal(far.by(&Rules)).read_ahead, Kib(128));
+    // Nor from a second in which some of it was left unused: more may be, that nobody has come to yet.
+    far.features.unused = 0.3;
+    far.whole = false;
+    assert_eq!(proposal(far.by(&learned())).read_ahead, Kib(64));
+    // The rules would go as far here.
+    let near = runs(100.0, 200.0);
+    assert!(near.predicted(128) - near.predicted(64) > 0.1, "{} {}", near.predicted(128), near.predicted(64));
+    assert_eq!((proposal(near.by(&learned())).read_ahead, proposal(near.by(&Rules)).read_ahead), (Kib(64), Kib(128)));
+}
+
+#[test]
 fn a_paced_reader_is_raised_past_its_plateau_after_a_second() {
     let mut asked = Asked::of(SCAN, 128);
     asked.features.stall_share = 0.05;
