@@ -15,10 +15,10 @@ use std::time::SystemTime;
 
 const ENVIRONMENT: &str = "\
 Environment:
-  KEEPAHEAD_BENCH=quick            take turns in one order where nothing drifts
+  KEEPAHEAD_BENCH=quick            one order of turns where nothing drifts, phases of 30 s
   KEEPAHEAD_BENCH_POLICY=learned   measure that policy instead of the rules
   KEEPAHEAD_BENCH_ROWS=seq,runs    only the rows whose name contains one of these words
-  KEEPAHEAD_TESTBED_DIR=DIR        where the device's file lives (some 6 GB), instead of /var/tmp";
+  KEEPAHEAD_TESTBED_DIR=DIR        where the device's file lives (some 8 GB), instead of /var/tmp";
 
 /// Measures on this machine, now (root; many minutes): prints tables and writes target/bench/NAME.json.
 #[derive(Parser)]
