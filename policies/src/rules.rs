@@ -130,6 +130,8 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
         // If 4 KiB is worse, only the first page of each run was seen to fault: then it is a search among short runs, from above.
         Pattern::RandomMmap if f.mmap_run < SINGLE && now > PAGE => vec![PAGE.max(context.floor), down(2), down(4), SMALLEST],
         Pattern::RandomMmap if now > SMALLEST => vec![SMALLEST, down(4), down(2)],
+        // A large window hides the second page of each place, so that a page was tried: at 4 KiB it is seen.
+        Pattern::RandomMmap if now < SMALLEST && f.mmap_run >= SINGLE => vec![SMALLEST],
         Pattern::RandomMmap => vec![],
         _ if cuts_runs(f, now) => vec![up(2), up(4), used, down(4), down(2)],
         // Mixed and short runs: what is behind the end of a run is evicted unused whatever memory there is.
@@ -277,6 +279,9 @@ mod tests {
         assert!(matches!(decide(&advised, 2048, &[]), Decision::Abstain { pattern: Pattern::RandomMmap, .. }), "MADV_RANDOM");
         let blocks = Features { mmap_run: 1.9, ..random_mmap };
         assert_eq!(proposed(decide(&blocks, 2048, &[])), Some(16));
+        // Seen only where the large window that hid it is gone.
+        assert_eq!(proposed(decide(&Features { window: 1.0, ..blocks }, 4, &[])), Some(16));
+        assert_eq!(proposed(decide(&Features { window: 1.0, ..random_mmap }, 4, &[])), None);
         assert_eq!(proposed(decide(&sequential(), 128, &[])), Some(512));
         let runs = Features { read_run: 8.0, read_continues: 0.87, read_long_share: 0.0, unused: 0.6, ..sequential() };
         assert_eq!(proposed(decide(&runs, 128, &[])), Some(32));

@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = keys! {
     "bounds" {
         "floor_kib", READ_AHEAD, "KiB", U32(settings.floor.0), "No value below this is ever written.";
         "ceiling_kib", READ_AHEAD, "KiB", U32(settings.ceiling.0), "No value above this is ever written.";
-        "max_step_factor", Limit::PowerOfTwo { low: 2, high: 262_144 }, "factor", U32(settings.max_step), "Largest factor between the present value and a candidate that no trial on this device has proven. The default is no limit within the default bounds; 4 makes a search of many small steps. Without full sensing, suggestions keep within 4.";
+        "max_step_factor", Limit::PowerOfTwo { low: 2, high: 262_144 }, "factor", U32(settings.max_step), "Largest factor between the present value and a candidate that no trial on this device has proven. The default is no limit: it leads from 1 GiB to a page; 4 makes a search of many small steps. Without full sensing, suggestions keep within 4.";
         "memory_share_percent", number(0.1, 50.0), "percent of MemAvailable", Percent(settings.memory_share), "What the windows of all active streams together may take.";
     }
     "trial" {

@@ -91,12 +91,12 @@ fn a_window_so_large_that_hardly_anything_is_read_is_lowered() {
         }
         world.run(60.0);
         assert!(knob(&world) <= 32, "seed {seed}: {} KiB after {original}", knob(&world));
-        // As far as a trial may go, not in steps: each of them would wait for seconds.
+        // At once, not in steps: each of them would wait for seconds, and 16 KiB leaves neighbours in the cache that hide for good what a page gains.
         let to = world.records.iter().find_map(|r| match r.what {
             What::TrialStarted { to, .. } => Some(to.0),
             _ => None,
         });
-        assert!(to.is_some_and(|to| to <= 16), "seed {seed}: {to:?} KiB from {original}");
+        assert_eq!(to, Some(4), "seed {seed}: KiB from {original}");
         world.stop();
     }
 }

@@ -130,7 +130,7 @@ impl Default for Settings {
         Settings {
             floor: Kib(4),
             ceiling: Kib(16384),
-            max_step: 4096,
+            max_step: 262_144,
             memory_share: 0.125,
             window_slots: 3,
             min_demand_pages_per_s: 25.0,
