@@ -8,7 +8,9 @@ use crate::classify::Seen;
 use crate::features::vector;
 use crate::model::{Model, ModelError};
 use crate::predict::Prediction;
-use crate::rules::{NOTHING_AHEAD, Rules, SINGLE, SMALLEST, classify, cuts_runs, is_paced, reads_nothing_ahead, thrashes};
+use crate::rules::{
+    NOTHING_AHEAD, Rules, SINGLE, SMALLEST, classify, cuts_runs, is_paced, is_too_small, reads_nothing_ahead, thrashes,
+};
 use crate::tenants::{Tenant, tenants};
 use keepahead_core::event::{Pattern, Proposal};
 use keepahead_core::features::Features;
@@ -269,6 +271,9 @@ fn why_rules_first(pattern: Pattern, f: &Features, current: Kib) -> Option<&'sta
     let why = match pattern {
         // By the rules' name too: they see no thrashing in other patterns.
         Pattern::Sequential if thrashes(f) && classify(f, 0.0) == pattern => "what is read ahead is evicted before it is used",
+        Pattern::RandomMmap if is_too_small(f, current) => {
+            "more than a page is asked for at one place, and a window of a page makes a wait of each"
+        }
         Pattern::Sequential if is_paced(f) => {
             "a reader at a pace of its own waits the same at several sizes before it waits less"
         }

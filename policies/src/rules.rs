@@ -131,7 +131,7 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
         Pattern::RandomMmap if f.mmap_run < SINGLE && now > PAGE => vec![PAGE.max(context.floor), down(2), down(4), SMALLEST],
         Pattern::RandomMmap if now > SMALLEST => vec![SMALLEST, down(4), down(2)],
         // A large window hides the second page of each place, so that a page was tried: at 4 KiB it is seen.
-        Pattern::RandomMmap if now < SMALLEST && f.mmap_run >= SINGLE => vec![SMALLEST],
+        Pattern::RandomMmap if is_too_small(f, now) => vec![SMALLEST.min(ceiling)],
         Pattern::RandomMmap => vec![],
         _ if cuts_runs(f, now) => vec![up(2), up(4), used, down(4), down(2)],
         // Mixed and short runs: what is behind the end of a run is evicted unused whatever memory there is.
@@ -145,6 +145,11 @@ fn candidates(pattern: Pattern, f: &Features, context: &Context) -> Vec<Kib> {
 /// window lies behind the fault, and is not used where a file is read backwards.
 pub(crate) fn thrashes(f: &Features) -> bool {
     f.mmap_share.max(f.mapped_demand) <= 0.5 && f.evicted > PUSHES_OUT
+}
+
+/// Random faults on more than a page at each place, under a window that is smaller than what is worth an I/O of its own.
+pub(crate) fn is_too_small(f: &Features, now: Kib) -> bool {
+    now < SMALLEST && f.mmap_run >= SINGLE
 }
 
 /// A single reader with a pace of its own. Of streams that one task reads in turn each would get a window of that size (48 were tried at 16 MiB, and
@@ -208,6 +213,9 @@ fn propose(pattern: Pattern, f: &Features, from: Kib, to: Kib) -> Proposal {
             f.long_share(),
             format!("{:.0} % of pages are in runs of 256 KiB or more", f.long_share() * 100.0),
         ),
+        Pattern::RandomMmap if to > from => {
+            (0.9, 1.0 - f.mmap_long_share, format!("runs of {:.1} pages, and each page is a fault of its own", f.mmap_run))
+        }
         Pattern::RandomMmap => (
             factor.powf(0.5),
             1.0 - f.mmap_long_share,
@@ -280,7 +288,12 @@ mod tests {
         let blocks = Features { mmap_run: 1.9, ..random_mmap };
         assert_eq!(proposed(decide(&blocks, 2048, &[])), Some(16));
         // Seen only where the large window that hid it is gone.
-        assert_eq!(proposed(decide(&Features { window: 1.0, ..blocks }, 4, &[])), Some(16));
+        let at_a_page = Features { window: 1.0, ..blocks };
+        let up = decide(&at_a_page, 4, &[]);
+        assert!(
+            matches!(&up, Decision::Propose(p) if p.expected_stall_ratio < 1.0 && p.reason.starts_with("raise: runs of 1.9 pages"))
+        );
+        assert_eq!(proposed(up), Some(16));
         assert_eq!(proposed(decide(&Features { window: 1.0, ..random_mmap }, 4, &[])), None);
         assert_eq!(proposed(decide(&sequential(), 128, &[])), Some(512));
         let runs = Features { read_run: 8.0, read_continues: 0.87, read_long_share: 0.0, unused: 0.6, ..sequential() };

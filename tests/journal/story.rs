@@ -51,6 +51,7 @@ fn trial(n: u64, outcome: Outcome) -> Vec<What> {
         stall_ratio: Some(Interval { low: 0.45, mean: 0.52, high: 0.6 }),
         hit_change: Some(Interval { low: 0.04, mean: 0.05, high: 0.06 }),
         undecided: false,
+        looked: None,
     };
     vec![
         What::TrialStarted { trial: n, from: Kib(128), to: Kib(1024), proposal, evidence, policy: "rules-1".into() },
