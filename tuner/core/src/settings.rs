@@ -86,7 +86,7 @@ pub struct TrialSettings {
     pub waste_budget: f64,
     /// Standard errors by which a value that looks no better, in two blocks and more, must be below harm of 10 %, or the trial ends. Not in the
     /// configuration.
-    #[serde(default = "harm_errors")]
+    #[serde(skip, default = "harm_errors")]
     pub harm_errors: f64,
 }
 
